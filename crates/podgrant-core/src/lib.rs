@@ -1,0 +1,35 @@
+//! The words and decisions of podgrant.
+//!
+//! Everything here is a pure function of its arguments: no AWS SDK, no async
+//! runtime, no clock, no random ids, no I/O. What AWS looks like comes in as a
+//! [`Snapshot`], what should be done goes out as a [`Plan`], and only
+//! [`guard`](guard()) turns a plan into [`Approved`] changes that may be applied.
+//!
+//! ```text
+//! tags ─► RoleTags ─┐
+//!                   ├─► Snapshot ─► plan ─► Plan ─► guard ─► Approved
+//! AWS  ─────────────┘
+//! ```
+
+pub mod agent;
+pub mod guard;
+pub mod mark;
+pub mod model;
+pub mod names;
+pub mod outcome;
+pub mod plan;
+pub mod subject;
+pub mod tags;
+pub mod trust;
+
+pub use guard::{Approved, Limits, guard};
+pub use mark::Mark;
+pub use model::{Association, Cluster, ClusterStatus, Role, Snapshot};
+pub use names::{
+    AssociationId, ClusterId, ClusterName, NameError, Namespace, Region, RoleArn, RoleId,
+    ServiceAccount, Workload,
+};
+pub use outcome::{Finding, FindingKind, Outcome, Verdict};
+pub use plan::{Change, Plan, plan};
+pub use subject::{ClusterSelector, Pattern, Subject, SubjectError};
+pub use tags::{OnOrphan, RoleTags, TagKeys, TagProblem};

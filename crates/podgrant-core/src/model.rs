@@ -1,0 +1,193 @@
+//! What AWS looks like, as far as one pass needs to know.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::mark::Mark;
+use crate::names::{AssociationId, ClusterId, RoleArn, RoleId, Workload};
+use crate::tags::TagKeys;
+
+/// An EKS cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    pub id: ClusterId,
+    pub arn: String,
+    pub status: ClusterStatus,
+    /// The Kubernetes version, such as `1.33`.
+    pub version: String,
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Cluster {
+    /// False where `podgrant/enroll = off` asks to leave the cluster alone.
+    pub fn is_enrolled(&self, keys: &TagKeys) -> bool {
+        self.tag(keys, "enroll") != Some("off")
+    }
+
+    /// One of podgrant's own tags on the cluster.
+    pub fn tag(&self, keys: &TagKeys, name: &str) -> Option<&str> {
+        self.tags.get(&keys.key(name)).map(|value| value.trim())
+    }
+}
+
+/// EKS's cluster statuses (EKS API reference, `Cluster.status`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClusterStatus {
+    Creating,
+    Active,
+    Updating,
+    Deleting,
+    Failed,
+    Pending,
+    /// A status that EKS has and this version of podgrant does not know.
+    Other(String),
+}
+
+impl ClusterStatus {
+    /// Whether associations and add-ons can be made now.
+    pub fn is_ready(&self) -> bool {
+        matches!(self, Self::Active | Self::Updating)
+    }
+
+    /// Whether waiting can help.
+    pub fn is_on_its_way(&self) -> bool {
+        matches!(self, Self::Creating | Self::Pending | Self::Other(_))
+    }
+}
+
+impl From<&str> for ClusterStatus {
+    fn from(text: &str) -> Self {
+        match text {
+            "CREATING" => Self::Creating,
+            "ACTIVE" => Self::Active,
+            "UPDATING" => Self::Updating,
+            "DELETING" => Self::Deleting,
+            "FAILED" => Self::Failed,
+            "PENDING" => Self::Pending,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for ClusterStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Creating => "CREATING",
+            Self::Active => "ACTIVE",
+            Self::Updating => "UPDATING",
+            Self::Deleting => "DELETING",
+            Self::Failed => "FAILED",
+            Self::Pending => "PENDING",
+            Self::Other(status) => status,
+        })
+    }
+}
+
+/// An IAM role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role {
+    pub arn: RoleArn,
+    pub id: RoleId,
+    /// Seconds since 1970.
+    pub created_at: i64,
+    /// The trust policy as JSON, percent-decoded.
+    pub trust_policy: String,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// An EKS pod identity association.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Association {
+    pub cluster: ClusterId,
+    pub id: AssociationId,
+    pub arn: String,
+    pub workload: Workload,
+    /// Set where an EKS add-on or another AWS service owns it: hands off.
+    pub owner: Option<String>,
+    /// podgrant's mark, from the tag index or from the association itself.
+    pub mark: Option<Mark>,
+    /// EKS's own record. A listing does not show it: one Describe each.
+    pub record: Option<AssociationRecord>,
+}
+
+/// What EKS does with an association; a listing shows none of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssociationRecord {
+    pub role_arn: String,
+    pub session_tags_off: bool,
+    pub target_role: Option<String>,
+}
+
+impl Association {
+    /// podgrant's mark, if podgrant made the association and nobody else owns it.
+    pub fn managed(&self) -> Option<&Mark> {
+        self.mark.as_ref().filter(|_| self.owner.is_none())
+    }
+}
+
+/// The agent add-on on a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    pub version: String,
+    /// EKS's add-on status, such as `ACTIVE` or `DEGRADED`.
+    pub status: String,
+    /// EKS's health issues, one line each.
+    pub issues: Vec<String>,
+}
+
+/// What a pass looked at. `None` means everything there is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Scope {
+    pub roles: Option<BTreeSet<RoleArn>>,
+    pub clusters: Option<BTreeSet<ClusterId>>,
+}
+
+impl Scope {
+    pub fn holds_role(&self, role: &RoleArn) -> bool {
+        self.roles.as_ref().is_none_or(|roles| roles.contains(role))
+    }
+
+    pub fn holds_cluster(&self, cluster: &ClusterId) -> bool {
+        self.clusters.as_ref().is_none_or(|clusters| clusters.contains(cluster))
+    }
+}
+
+/// A part of the view that could not be had. One gap, and nothing is deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Where only one cluster's view is in doubt.
+    pub cluster: Option<ClusterId>,
+    /// What was asked and what came back instead.
+    pub why: String,
+}
+
+/// Everything that a plan is made from. All reading ends before planning begins.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    pub scope: Scope,
+    /// Seconds since 1970.
+    pub observed_at: i64,
+    pub roles: BTreeMap<RoleArn, Role>,
+    /// Roles asked for by name, which IAM said do not exist.
+    pub roles_gone: BTreeSet<RoleArn>,
+    /// Clusters seen, also such as are not in scope but share a name with one that is.
+    pub clusters: BTreeMap<ClusterId, Cluster>,
+    /// Clusters asked for by name in every configured region, of which EKS said
+    /// that they do not exist.
+    pub clusters_gone: BTreeSet<ClusterId>,
+    pub associations: Vec<Association>,
+    /// Agents of the clusters in scope; absent where none is installed.
+    pub agents: BTreeMap<ClusterId, Agent>,
+    /// The agent version to install, by cluster.
+    pub agent_versions: BTreeMap<ClusterId, String>,
+    pub gaps: Vec<Gap>,
+}
+
+impl Snapshot {
+    /// Whether a cluster's associations were read whole.
+    pub fn is_readable(&self, cluster: &ClusterId) -> bool {
+        !self.gaps.iter().any(|gap| gap.cluster.as_ref() == Some(cluster))
+    }
+}

@@ -1,0 +1,164 @@
+//! What became of it, and why: every no is explained.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::{ClusterId, RoleArn, Workload};
+use crate::plan::Change;
+
+/// Something a person should know and podgrant must not fix.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Finding {
+    pub kind: FindingKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<RoleArn>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Workload>,
+    /// The tag's text that asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grant: Option<String>,
+    /// What is so, and what would change it.
+    pub reason: String,
+}
+
+/// What a finding is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FindingKind {
+    /// A tag on a role does not parse.
+    BadTag,
+    /// A namespace or service account pattern that can't be expanded.
+    PatternNotExpanded,
+    /// The role's trust policy does not let EKS Pod Identity assume it.
+    TrustPolicy,
+    /// A grant names a cluster that is not there (yet).
+    NoSuchCluster,
+    /// A grant names a cluster whose name repeats between regions.
+    AmbiguousCluster,
+    /// A grant names a cluster that opted out.
+    ClusterOptedOut,
+    /// A cluster can't take grants or an agent now.
+    ClusterNotReady,
+    /// Two roles ask for the same service account.
+    Conflict,
+    /// An association that is not ours stands where a grant should.
+    ForeignAssociation,
+    /// An association is kept because the tag that made it no longer parses.
+    KeptForBadTag,
+    /// The agent add-on is there and not healthy.
+    AgentUnhealthy,
+    /// A tag asks for something that this version does not do.
+    NotSupported,
+    /// A role all of whose clusters are gone.
+    OrphanRole,
+    /// The guard held changes back.
+    Withheld,
+    /// Something was waited for too long.
+    GaveUp,
+}
+
+impl FindingKind {
+    /// Whether it says no to a grant that somebody asked for.
+    pub fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Self::BadTag
+                | Self::PatternNotExpanded
+                | Self::TrustPolicy
+                | Self::AmbiguousCluster
+                | Self::ClusterOptedOut
+                | Self::Conflict
+                | Self::ForeignAssociation
+                | Self::NotSupported
+        )
+    }
+}
+
+impl fmt::Display for FindingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BadTag => "bad tag",
+            Self::PatternNotExpanded => "pattern not expanded",
+            Self::TrustPolicy => "trust policy",
+            Self::NoSuchCluster => "no such cluster",
+            Self::AmbiguousCluster => "ambiguous cluster",
+            Self::ClusterOptedOut => "cluster opted out",
+            Self::ClusterNotReady => "cluster not ready",
+            Self::Conflict => "conflict",
+            Self::ForeignAssociation => "foreign association",
+            Self::KeptForBadTag => "kept",
+            Self::AgentUnhealthy => "agent unhealthy",
+            Self::NotSupported => "not supported",
+            Self::OrphanRole => "orphan role",
+            Self::Withheld => "withheld",
+            Self::GaveUp => "gave up",
+        })
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.kind)?;
+        if let Some(cluster) = &self.cluster {
+            write!(f, " {cluster}")?;
+        }
+        if let Some(workload) = &self.workload {
+            write!(f, " {workload}")?;
+        }
+        if let Some(role) = &self.role {
+            write!(f, " role {}", role.role_name())?;
+        }
+        if let Some(grant) = &self.grant {
+            write!(f, " ({grant})")?;
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
+
+/// What to come back for after a while: the rest of some work, not a repetition of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum FollowUp {
+    /// Reconcile a role's grants again.
+    Role { role: RoleArn },
+    /// A cluster is still being made.
+    ClusterCreating { cluster: ClusterId },
+    /// Reconcile a cluster's grants again.
+    ClusterGrants { cluster: ClusterId },
+    /// The agent was installed, and is not healthy yet.
+    AgentStarting { cluster: ClusterId },
+    /// A cluster is still being deleted.
+    ClusterDeleting { cluster: ClusterId },
+    /// A deleted role's associations again.
+    RoleGone { role: RoleArn },
+}
+
+/// Work that can't be done yet. Waiting is the queue's work.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Wait {
+    pub reason: String,
+    pub follow_up: FollowUp,
+}
+
+/// How one piece of work ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "verdict")]
+pub enum Verdict {
+    Done,
+    /// Comes back as a fresh message after a while.
+    NotYet(Wait),
+    /// Acknowledged, and deliberately not done.
+    Dropped { reason: String },
+    /// To be tried again by redelivery, and at last for the dead-letter queue.
+    Failed { reason: String },
+}
+
+/// A change, and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub change: Change,
+    pub verdict: Verdict,
+}

@@ -1,0 +1,93 @@
+//! No association points at a role that is gone; roles without clusters are known.
+
+use super::{Change, Plan, RevokeReason};
+use crate::model::{Role, Snapshot};
+use crate::outcome::{Finding, FindingKind, FollowUp, Wait};
+use crate::tags::{RoleTags, TagKeys};
+
+/// Plans the clean-up for the roles and clusters in scope.
+///
+/// `grace` in seconds: a role may be tagged before its cluster is made, so a
+/// name without a cluster is news only after that, or when the cluster's own
+/// deletion was seen.
+pub fn plan_orphans(snapshot: &Snapshot, keys: &TagKeys, grace: i64) -> Plan {
+    let mut plan = Plan::default();
+    for association in &snapshot.associations {
+        let Some(mark) = association.managed() else { continue };
+        let in_scope = snapshot.scope.holds_cluster(&association.cluster)
+            && snapshot.scope.holds_role(&mark.role_arn);
+        // A cluster that is not in view (gone, or going) takes its associations along.
+        let enrolled = snapshot
+            .clusters
+            .get(&association.cluster)
+            .is_some_and(|cluster| cluster.is_enrolled(keys) && cluster.status.is_ready());
+        if !in_scope || !enrolled {
+            continue;
+        }
+        let reason = match snapshot.roles.get(&mark.role_arn) {
+            Some(role) if role.id == mark.role_id => {
+                plan.unchanged += 1;
+                continue;
+            }
+            // A role of that name that asks again is served by reconcile-associations,
+            // in place: taking it away first would interrupt its pods.
+            Some(role) if asks(role, keys) => continue,
+            Some(_) => RevokeReason::RoleReplaced,
+            None => RevokeReason::RoleGone,
+        };
+        plan.changes.push(Change::Revoke { association: association.clone(), reason });
+    }
+    for cluster in snapshot.scope.clusters.iter().flatten() {
+        if let Some(still) = snapshot.clusters.get(cluster) {
+            plan.waits.push(Wait {
+                reason: format!("cluster {cluster} is {}; it is not gone yet", still.status),
+                follow_up: FollowUp::ClusterDeleting { cluster: cluster.clone() },
+            });
+        }
+    }
+    if snapshot.gaps.is_empty() {
+        let orphans = snapshot.roles.values().filter_map(|role| orphan(snapshot, keys, grace, role));
+        plan.findings.extend(orphans);
+    }
+    plan
+}
+
+fn asks(role: &Role, keys: &TagKeys) -> bool {
+    let (tags, problems) = RoleTags::parse(keys, &role.tags);
+    !tags.grants.is_empty() || !problems.is_empty()
+}
+
+/// A role all of whose grants name clusters, none of which exists.
+fn orphan(snapshot: &Snapshot, keys: &TagKeys, grace: i64, role: &Role) -> Option<Finding> {
+    let (tags, problems) = RoleTags::parse(keys, &role.tags);
+    let names: Vec<_> =
+        tags.grants.iter().filter_map(|grant| grant.subject.clusters.cluster_name()).collect();
+    // A selector by tags names no cluster: it may match one tomorrow.
+    if tags.grants.is_empty() || !problems.is_empty() || names.len() != tags.grants.len() {
+        return None;
+    }
+    let named_one_that_exists = tags.grants.iter().any(|grant| {
+        snapshot.clusters.values().any(|cluster| grant.subject.clusters.matches(cluster))
+    });
+    let named_one_that_went =
+        names.iter().any(|name| snapshot.clusters_gone.iter().any(|gone| gone.name == **name));
+    let whole_fleet = snapshot.scope.clusters.is_none();
+    let old_enough = whole_fleet && snapshot.observed_at - role.created_at >= grace;
+    if named_one_that_exists || !(named_one_that_went || old_enough) {
+        return None;
+    }
+    let mut names: Vec<&str> = names.into_iter().map(|name| name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    Some(Finding {
+        kind: FindingKind::OrphanRole,
+        role: Some(role.arn.clone()),
+        cluster: None,
+        workload: None,
+        grant: None,
+        reason: format!(
+            "every cluster that its grants name is gone ({}); take its tags away, or delete the role, if nothing else uses it",
+            names.join(", ")
+        ),
+    })
+}

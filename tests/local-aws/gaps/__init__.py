@@ -1,0 +1,1 @@
+"""What AWS does and ministack does not, one module for each area. See README.md for the list."""
