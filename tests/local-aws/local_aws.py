@@ -71,6 +71,8 @@ def main():
 
     from gaps import gateway
 
+    # Read by now, and a name that functions use for their own logs.
+    del os.environ["LOG_LEVEL"]
     gateway.install()
     app.main()
 

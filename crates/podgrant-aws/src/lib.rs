@@ -1,1 +1,101 @@
+//! What podgrant reads from AWS and writes to it.
+//!
+//! The only crate that names `aws_sdk_*`; no SDK type stands in a signature
+//! that another crate uses, but for [`Aws::new`], which takes the SDK's own
+//! configuration.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use podgrant_core::{Region, TagKeys};
+
+mod agents;
+mod apply;
+mod associations;
+mod clusters;
+mod error;
+mod observe;
+mod publish;
+mod roles;
+
+pub use error::{AwsError, Meaning};
+pub use observe::{RoleRef, View};
+pub use publish::{BusEvent, DelayedMessage};
+
+/// How many calls run side by side: EKS's and IAM's unpublished limits are low
+/// (assume 5 to 10 calls a second).
+const CONCURRENT_CALLS: usize = 6;
+
+/// podgrant's view of AWS: one client for each service, and for each region where
+/// clusters are looked for.
+#[derive(Debug, Clone)]
+pub struct Aws {
+    keys: TagKeys,
+    iam: aws_sdk_iam::Client,
+    events: aws_sdk_eventbridge::Client,
+    sqs: aws_sdk_sqs::Client,
+    regions: BTreeMap<Region, Regional>,
+}
+
+#[derive(Debug, Clone)]
+struct Regional {
+    eks: aws_sdk_eks::Client,
+    tagging: aws_sdk_resourcegroupstagging::Client,
+}
+
+/// The SDK's configuration from the standard variables (`AWS_REGION`,
+/// `AWS_ENDPOINT_URL`, credentials), with podgrant's time limits.
+pub async fn sdk_config() -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::latest())
+        .retry_config(RetryConfig::standard().with_max_attempts(3))
+        .timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(Duration::from_secs(3))
+                .operation_attempt_timeout(Duration::from_secs(10))
+                .operation_timeout(Duration::from_secs(30))
+                .build(),
+        )
+        .load()
+        .await
+}
+
+impl Aws {
+    /// Clients for the home region (that of `config`) and for every region where
+    /// clusters are looked for.
+    pub fn new(config: &SdkConfig, regions: &[Region], keys: TagKeys) -> Self {
+        let regional = |region: &Region| {
+            let name = aws_config::Region::new(region.to_string());
+            let config = config.to_builder().region(name).build();
+            Regional {
+                eks: aws_sdk_eks::Client::new(&config),
+                tagging: aws_sdk_resourcegroupstagging::Client::new(&config),
+            }
+        };
+        Self {
+            keys,
+            iam: aws_sdk_iam::Client::new(config),
+            events: aws_sdk_eventbridge::Client::new(config),
+            sqs: aws_sdk_sqs::Client::new(config),
+            regions: regions.iter().map(|region| (region.clone(), regional(region))).collect(),
+        }
+    }
+
+    /// The names of podgrant's tags.
+    pub fn keys(&self) -> &TagKeys {
+        &self.keys
+    }
+
+    fn region(&self, region: &Region) -> Result<&Regional, AwsError> {
+        self.regions.get(region).ok_or_else(|| {
+            AwsError::new(
+                "configuration",
+                region.as_str(),
+                Meaning::Invalid,
+                "not one of the configured regions; add it to PODGRANT_REGIONS",
+            )
+        })
+    }
+}

@@ -28,7 +28,7 @@ pub fn plan_agents(snapshot: &Snapshot, keys: &TagKeys, announce: bool) -> Plan 
         if !cluster.is_enrolled(keys) {
             plan.findings.push(finding(
                 FindingKind::ClusterOptedOut,
-                format!("the cluster carries {} = off", keys.key("enroll")),
+                cluster.opted_out(keys),
             ));
         } else if cluster.status.is_on_its_way() {
             plan.waits.push(Wait {
@@ -44,8 +44,18 @@ pub fn plan_agents(snapshot: &Snapshot, keys: &TagKeys, announce: bool) -> Plan 
             if announce {
                 plan.changes.push(Change::AnnounceCluster { cluster: cluster.id.clone() });
             }
-            if cluster.tag(keys, "agent") != Some("off") {
-                plan_agent(snapshot, cluster, announce, &mut plan, finding);
+            match cluster.tag(keys, "agent") {
+                None | Some("on") => plan_agent(snapshot, cluster, announce, &mut plan, finding),
+                Some("off") => {}
+                // Installing what someone wants gone, or misspelt, would be a guess.
+                Some(other) => plan.findings.push(finding(
+                    FindingKind::NotSupported,
+                    format!(
+                        "the cluster carries {} = {other}, and this version knows on and off: \
+                         it neither installs nor removes the agent",
+                        keys.key("agent")
+                    ),
+                )),
             }
         }
     }

@@ -89,6 +89,10 @@ fn foreign(change: &Change) -> Option<String> {
     match (&association.mark, &association.owner) {
         (_, Some(owner)) => Some(format!("association {} is owned by {owner}", association.id)),
         (None, None) => Some(format!("association {} does not carry podgrant's mark", association.id)),
+        (Some(mark), None) if association.managed().is_none() => Some(format!(
+            "association {} carries the mark of {} on {}: it was copied, and is not podgrant's",
+            association.id, mark.subject, mark.cluster
+        )),
         (Some(_), None) => None,
     }
 }
@@ -109,8 +113,10 @@ fn over_the_limit(changes: &[Change], snapshot: &Snapshot, limits: &Limits) -> O
     (fleet_wide && deletions >= limits.share_from && share > limits.share).then(|| {
         format!(
             "this pass would delete {deletions} of {managed} managed associations, and at most {:.0} % are allowed; \
-             if that is meant, raise PODGRANT_MAX_DELETION_SHARE above {share:.2}",
-            limits.share * 100.0
+             if that is meant, raise PODGRANT_MAX_DELETION_SHARE to {:.2}",
+            limits.share * 100.0,
+            // Rounded up, so that the number named is one that lets it through.
+            (share * 100.0).ceil() / 100.0
         )
     })
 }

@@ -11,6 +11,9 @@
 //! AWS  ─────────────┘
 //! ```
 
+#[cfg(test)]
+mod fixtures;
+
 pub mod agent;
 pub mod guard;
 pub mod mark;

@@ -34,11 +34,13 @@ impl Mark {
         Grant { subject: self.subject.clone(), label: self.label.clone() }
     }
 
-    /// The mark as tags. EKS allows 50 of them; these are at most eight.
+    /// The mark as tags. EKS allows 50 of them; these are nine.
     pub fn to_tags(&self, keys: &TagKeys) -> BTreeMap<String, String> {
         let mut tags = BTreeMap::from([
             (keys.key("managed"), VERSION.to_owned()),
             (keys.key("role"), self.role_arn.to_string()),
+            // CloudTrail's DeleteRole names the role without its path: this finds it in the index.
+            (keys.key("role-name"), self.role_arn.role_name().to_owned()),
             (keys.key("role-id"), self.role_id.to_string()),
             (keys.key("cluster"), self.cluster.to_string()),
             (keys.key("subject"), self.subject.to_string()),

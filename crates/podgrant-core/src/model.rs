@@ -21,9 +21,16 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// False where `podgrant/enroll = off` asks to leave the cluster alone.
+    /// False where `podgrant/enroll = off` asks to leave the cluster alone. So does
+    /// any other value but `on`: a misspelt opt-out is no leave to touch it.
     pub fn is_enrolled(&self, keys: &TagKeys) -> bool {
-        self.tag(keys, "enroll") != Some("off")
+        self.tag(keys, "enroll").is_none_or(|value| value == "on")
+    }
+
+    /// What an opted-out cluster says, for people.
+    pub(crate) fn opted_out(&self, keys: &TagKeys) -> String {
+        let value = self.tag(keys, "enroll").unwrap_or_default();
+        format!("the cluster carries {} = {value}", keys.key("enroll"))
     }
 
     /// One of podgrant's own tags on the cluster.
@@ -122,8 +129,22 @@ pub struct AssociationRecord {
 
 impl Association {
     /// podgrant's mark, if podgrant made the association and nobody else owns it.
+    ///
+    /// A mark that speaks of another place was copied here, tags and all, by
+    /// someone else: it makes nothing ours.
     pub fn managed(&self) -> Option<&Mark> {
-        self.mark.as_ref().filter(|_| self.owner.is_none())
+        self.mark.as_ref().filter(|mark| {
+            self.owner.is_none() && mark.cluster == self.cluster && mark.subject.means(&self.workload)
+        })
+    }
+
+    /// Whether EKS's own record was read and grants just what the mark says.
+    pub fn agrees_with(&self, mark: &Mark) -> bool {
+        self.record.as_ref().is_some_and(|record| {
+            record.role_arn == mark.role_arn.as_str()
+                && record.session_tags_off == mark.session_tags_off
+                && record.target_role.as_deref() == mark.target_role.as_ref().map(RoleArn::as_str)
+        })
     }
 }
 
@@ -170,9 +191,10 @@ pub struct Snapshot {
     /// Seconds since 1970.
     pub observed_at: i64,
     pub roles: BTreeMap<RoleArn, Role>,
-    /// Roles asked for by name, which IAM said do not exist.
-    pub roles_gone: BTreeSet<RoleArn>,
-    /// Clusters seen, also such as are not in scope but share a name with one that is.
+    /// Names of roles asked for, which IAM said do not exist.
+    pub roles_gone: BTreeSet<String>,
+    /// Clusters seen, also such as are not in scope but share a name with one that
+    /// is, or are named by the grant of a role in view.
     pub clusters: BTreeMap<ClusterId, Cluster>,
     /// Clusters asked for by name in every configured region, of which EKS said
     /// that they do not exist.

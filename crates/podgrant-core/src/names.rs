@@ -253,7 +253,8 @@ mod tests {
     fn names_are_checked_by_their_own_rules() {
         let long_label = "a".repeat(64);
         let long_account = ["a"; 128].join(".");
-        let cases: &[(&str, bool, fn(&str) -> bool)] = &[
+        type Case<'a> = (&'a str, bool, fn(&str) -> bool);
+        let cases: &[Case<'_>] = &[
             ("eu-west-1", true, |t| t.parse::<Region>().is_ok()),
             ("us-gov-west-1", true, |t| t.parse::<Region>().is_ok()),
             ("ap-southeast-2", true, |t| t.parse::<Region>().is_ok()),

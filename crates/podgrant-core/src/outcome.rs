@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{ClusterId, RoleArn, Workload};
+use crate::names::{AssociationId, ClusterId, RoleArn, Workload};
 use crate::plan::Change;
 
 /// Something a person should know and podgrant must not fix.
@@ -123,7 +123,7 @@ impl fmt::Display for Finding {
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum FollowUp {
     /// Reconcile a role's grants again.
-    Role { role: RoleArn },
+    Role { name: String },
     /// A cluster is still being made.
     ClusterCreating { cluster: ClusterId },
     /// Reconcile a cluster's grants again.
@@ -133,7 +133,7 @@ pub enum FollowUp {
     /// A cluster is still being deleted.
     ClusterDeleting { cluster: ClusterId },
     /// A deleted role's associations again.
-    RoleGone { role: RoleArn },
+    RoleGone { name: String },
 }
 
 /// Work that can't be done yet. Waiting is the queue's work.
@@ -161,4 +161,6 @@ pub enum Verdict {
 pub struct Outcome {
     pub change: Change,
     pub verdict: Verdict,
+    /// The association that the change made or met.
+    pub association: Option<AssociationId>,
 }

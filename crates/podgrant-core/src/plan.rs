@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::mark::Mark;
 use crate::model::{Association, Snapshot};
-use crate::names::{ClusterId, RoleArn, Workload};
+use crate::names::{AssociationId, ClusterId, RoleArn, Workload};
 use crate::outcome::{Finding, Wait};
 use crate::tags::TagKeys;
 
@@ -20,6 +20,7 @@ pub use orphans::plan_orphans;
 
 /// One change to AWS.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a plan holds few changes, and most of them are large")]
 pub enum Change {
     /// Make an association as the mark says.
     Create { workload: Workload, mark: Mark },
@@ -96,6 +97,8 @@ pub fn plan(duty: Duty, snapshot: &Snapshot, keys: &TagKeys) -> Plan {
         Duty::Orphans { grace } => plan_orphans(snapshot, keys, grace),
     };
     plan.changes.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
+    // The index and a listing may both have shown it.
+    plan.changes.dedup();
     plan.findings.sort();
     plan.findings.dedup();
     plan.waits.sort();
@@ -151,7 +154,7 @@ impl Change {
         }
     }
 
-    fn sort_key(&self) -> (Option<&ClusterId>, Option<&Workload>, u8) {
+    fn sort_key(&self) -> (Option<&ClusterId>, Option<&Workload>, u8, Option<&AssociationId>) {
         let kind = match self {
             Self::AnnounceCluster { .. } => 0,
             Self::InstallAgent { .. } => 1,
@@ -160,7 +163,7 @@ impl Change {
             Self::Update { .. } => 4,
             Self::Revoke { .. } => 5,
         };
-        (self.cluster(), self.workload(), kind)
+        (self.cluster(), self.workload(), kind, self.existing().map(|association| &association.id))
     }
 }
 
@@ -173,50 +176,19 @@ impl Plan {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Create { workload, mark } => write!(
-                f,
-                "+ {}  {workload}  role {}  ({})",
-                mark.cluster,
-                mark.role_arn.role_name(),
-                mark.subject
-            ),
+            Self::Create { workload, mark } => {
+                write!(f, "+ {}  {workload}  role {}", mark.cluster, mark.role_arn.role_name())?;
+                if mark.session_tags_off {
+                    f.write_str("  session tags off")?;
+                }
+                if let Some(target) = &mark.target_role {
+                    write!(f, "  target role {target}")?;
+                }
+                write!(f, "  ({})", mark.subject)
+            }
             Self::Update { association, mark } => {
                 write!(f, "~ {}  {}", association.cluster, association.workload)?;
-                let old = association.mark.as_ref();
-                let record = association.record.as_ref();
-                let old_role = record
-                    .map(|record| record.role_arn.as_str())
-                    .or(old.map(|old| old.role_arn.as_str()));
-                match old_role {
-                    Some(role) if role != mark.role_arn.as_str() => {
-                        let name = role.rsplit('/').next().unwrap_or(role);
-                        write!(f, "  role {name} -> {}", mark.role_arn.role_name())?;
-                    }
-                    _ => write!(f, "  role {}", mark.role_arn.role_name())?,
-                }
-                let Some(old) = old else { return Ok(()) };
-                if old.role_id != mark.role_id && old.role_arn == mark.role_arn {
-                    write!(f, "  role id {} -> {}", old.role_id, mark.role_id)?;
-                }
-                if old.session_tags_off != mark.session_tags_off {
-                    let word = |off| if off { "off" } else { "on" };
-                    write!(
-                        f,
-                        "  session tags {} -> {}",
-                        word(old.session_tags_off),
-                        word(mark.session_tags_off)
-                    )?;
-                }
-                if old.target_role != mark.target_role {
-                    let name = |role: &Option<RoleArn>| {
-                        role.as_ref().map_or("none".to_owned(), ToString::to_string)
-                    };
-                    write!(f, "  target role {} -> {}", name(&old.target_role), name(&mark.target_role))?;
-                }
-                if old.subject != mark.subject {
-                    write!(f, "  ({} -> {})", old.subject, mark.subject)?;
-                }
-                Ok(())
+                fmt_update(f, association, mark)
             }
             Self::Revoke { association, reason } => {
                 write!(f, "- {}  {}", association.cluster, association.workload)?;
@@ -234,6 +206,52 @@ impl fmt::Display for Change {
             Self::AnnounceCluster { cluster } => write!(f, "> {cluster}  ready for grants"),
         }
     }
+}
+
+/// What an update changes: from what EKS does now, or where that is right
+/// already, from what the mark says.
+fn fmt_update(f: &mut fmt::Formatter<'_>, association: &Association, new: &Mark) -> fmt::Result {
+    let Some(old) = &association.mark else {
+        return write!(f, "  role {}", new.role_arn.role_name());
+    };
+    let record = association.record.as_ref();
+    let old_role = record
+        .map(|record| record.role_arn.as_str())
+        .filter(|role| *role != new.role_arn.as_str())
+        .unwrap_or(old.role_arn.as_str());
+    if old_role == new.role_arn.as_str() {
+        write!(f, "  role {}", new.role_arn.role_name())?;
+    } else {
+        let name = old_role.rsplit('/').next().unwrap_or(old_role);
+        write!(f, "  role {name} -> {}", new.role_arn.role_name())?;
+    }
+    if old.role_id != new.role_id && old.role_arn == new.role_arn {
+        write!(f, "  role id {} -> {}", old.role_id, new.role_id)?;
+    }
+    let old_off = record
+        .map(|record| record.session_tags_off)
+        .filter(|off| *off != new.session_tags_off)
+        .unwrap_or(old.session_tags_off);
+    if old_off != new.session_tags_off {
+        let word = |off| if off { "off" } else { "on" };
+        write!(f, "  session tags {} -> {}", word(old_off), word(new.session_tags_off))?;
+    }
+    let new_target = new.target_role.as_ref().map(RoleArn::as_str);
+    let old_target = record
+        .map(|record| record.target_role.as_deref())
+        .filter(|target| *target != new_target)
+        .unwrap_or(old.target_role.as_ref().map(RoleArn::as_str));
+    if old_target != new_target {
+        let name = |role: Option<&str>| role.unwrap_or("none").to_owned();
+        write!(f, "  target role {} -> {}", name(old_target), name(new_target))?;
+    }
+    if old.label != new.label {
+        write!(f, "  label {:?} -> {:?}", old.label, new.label)?;
+    }
+    if old.subject != new.subject {
+        write!(f, "  ({} -> {})", old.subject, new.subject)?;
+    }
+    Ok(())
 }
 
 impl fmt::Display for Plan {
@@ -261,13 +279,29 @@ impl fmt::Display for Plan {
     }
 }
 
+/// Who is believed of two that stand in one place: the lesser.
+fn rank(association: &Association) -> (bool, &AssociationId) {
+    (association.managed().is_some(), &association.id)
+}
+
 /// Associations by the place they take: EKS holds one for each service account.
+///
+/// Two are seen where one was replaced while we looked. Then the one that is not
+/// ours is believed, whatever the order: it is the one that must not be touched.
 fn by_place(snapshot: &Snapshot) -> BTreeMap<(&ClusterId, &Workload), &Association> {
-    snapshot
-        .associations
-        .iter()
-        .map(|association| ((&association.cluster, &association.workload), association))
-        .collect()
+    let mut places = BTreeMap::new();
+    for association in &snapshot.associations {
+        let place = places
+            .entry((&association.cluster, &association.workload))
+            .or_insert(association);
+        if rank(association) < rank(place) {
+            *place = association;
+        }
+    }
+    places
 }
 
 type Places<'a> = BTreeSet<(&'a ClusterId, &'a Workload)>;
+
+#[cfg(test)]
+mod tests;

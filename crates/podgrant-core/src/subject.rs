@@ -17,7 +17,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Cluster;
-use crate::names::{ClusterName, Namespace, Region, ServiceAccount, Workload, is_label};
+use crate::names::{ClusterId, ClusterName, Namespace, Region, ServiceAccount, Workload, is_label};
 
 /// One subject: which service account, on which clusters.
 ///
@@ -120,7 +120,7 @@ impl<'a> Piece<'a> {
     }
 
     /// The piece from its first character that is not `valid`; its end if all are.
-    fn from_first_not(self, valid: impl Fn(char) -> bool) -> Piece<'a> {
+    fn first_not(self, valid: impl Fn(char) -> bool) -> Piece<'a> {
         match self.text.char_indices().enumerate().find(|(_, (_, c))| !valid(*c)) {
             Some((index, (offset, _))) => Piece {
                 text: &self.text[offset..],
@@ -188,7 +188,7 @@ fn parse_pattern<N: FromStr>(
     if piece.text.is_empty() {
         return Err(piece.error(what));
     }
-    let bad = piece.from_first_not(valid_char);
+    let bad = piece.first_not(valid_char);
     let prefix = match bad.text {
         "" => None,
         "_" => piece.text.strip_suffix('_'),
@@ -233,7 +233,7 @@ fn parse_clusters(piece: Piece<'_>) -> Result<ClusterSelector, SubjectError> {
 
 fn parse_cluster_name(piece: Piece<'_>) -> Result<ClusterName, SubjectError> {
     piece.text.parse().map_err(|_| {
-        let bad = piece.from_first_not(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        let bad = piece.first_not(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
         let place = if bad.text.is_empty() { piece } else { bad };
         place.error(ClusterName::EXPECTED)
     })
@@ -276,13 +276,22 @@ impl ClusterSelector {
     pub fn matches(&self, cluster: &Cluster) -> bool {
         match self {
             Self::All => true,
-            Self::Name(name) => *name == cluster.id.name,
-            Self::RegionAndName(region, name) => {
-                *region == cluster.id.region && *name == cluster.id.name
-            }
+            Self::Name(_) | Self::RegionAndName(..) => self.names(&cluster.id),
             Self::Tags(tags) => tags
                 .iter()
                 .all(|(key, value)| cluster.tags.get(key) == Some(value)),
+        }
+    }
+
+    /// Whether the selector is this cluster's name: what can be said of a cluster
+    /// that is gone, tags and all.
+    pub(crate) fn names(&self, cluster: &ClusterId) -> bool {
+        match self {
+            Self::Name(name) => *name == cluster.name,
+            Self::RegionAndName(region, name) => {
+                *region == cluster.region && *name == cluster.name
+            }
+            Self::All | Self::Tags(_) => false,
         }
     }
 

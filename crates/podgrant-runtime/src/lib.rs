@@ -1,1 +1,63 @@
+//! What surrounds podgrant's decisions in a Lambda function.
+//!
+//! ```text
+//! SQS batch or bare event ─► batch ─► scope ─► Flow: observe, plan, guard, apply ─► report
+//! ```
 
+use std::sync::Arc;
+
+use lambda_runtime::{LambdaEvent, service_fn};
+use podgrant_aws::Aws;
+
+pub mod batch;
+pub mod clock;
+pub mod config;
+pub mod flow;
+pub mod report;
+pub mod scope;
+
+pub use clock::Clock;
+pub use config::{Config, ConfigError};
+pub use flow::Flow;
+pub use report::Report;
+pub use scope::Function;
+
+/// Runs a function until Lambda ends it.
+///
+/// # Errors
+/// A configuration that can't be used, said in words, or the runtime API gone.
+pub fn run(function: Function) -> Result<(), lambda_runtime::Error> {
+    init_logs();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let config = Config::from_env()
+            .inspect_err(|error| tracing::error!(%error, "the configuration can't be used"))?;
+        let sdk = podgrant_aws::sdk_config().await;
+        let aws = Aws::new(&sdk, &config.regions, config.tag_keys.clone());
+        let flow = Arc::new(Flow { function, aws, config, clock: Clock::system() });
+        lambda_runtime::run(service_fn(|event: LambdaEvent<serde_json::Value>| {
+            let flow = Arc::clone(&flow);
+            async move {
+                let deadline = i64::try_from(event.context.deadline).unwrap_or(i64::MAX);
+                batch::answer(&flow, event.payload, deadline).await
+            }
+        }))
+        .await
+    })
+}
+
+/// One JSON object a line on standard output.
+fn init_logs() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PODGRANT_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        .with_target(false)
+        // CloudWatch stamps each line already.
+        .without_time()
+        .with_env_filter(filter)
+        .init();
+}

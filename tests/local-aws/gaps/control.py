@@ -1,6 +1,8 @@
 """The control endpoint, /_podgrant/…: what a test sets and what it asks. See README.md."""
 
 import json
+import time
+import uuid
 
 from ministack.core.responses import request_scope
 from ministack.services import eventbridge
@@ -60,23 +62,23 @@ def _change_settings(account, changes):
 
 def _put_event(account, document):
     """An event from AWS itself, such as `EKS Addon Health Degraded`: callers' PutEvents may not name such a source."""
-    trail.put(account, document["region"], document["source"], document["detail-type"], document.get("detail", {}))
+    trail.put(_one(account), document["region"], document["source"], document["detail-type"], document.get("detail", {}))
     return {}
 
 
 def _fire_schedule(account, document):
     """Fires a scheduled rule now: the shortest schedule is a minute."""
     bus = document.get("bus", "default")
-    with request_scope(account, document["region"]):
+    with request_scope(_one(account), document["region"]):
         key = eventbridge._rule_key(document["rule"], bus)
         rule = eventbridge._rules[key]
         event = {
-            "EventId": "00000000-0000-0000-0000-000000000000",
+            "EventId": str(uuid.uuid4()),
             "Source": "aws.events",
             "DetailType": "Scheduled Event",
             "Detail": "{}",
             "EventBusName": bus,
-            "Time": int(eventbridge.time.time()),
+            "Time": int(time.time()),
             "Resources": [rule["Arn"]],
             "Account": account,
             "Region": document["region"],
@@ -85,6 +87,12 @@ def _fire_schedule(account, document):
         for target in targets:
             eventbridge._invoke_target(target, event, rule)
     return {"targets": len(targets)}
+
+
+def _one(account):
+    if account == EVERY_ACCOUNT:
+        raise ValueError("this needs an account")
+    return account
 
 
 _ROUTES = {

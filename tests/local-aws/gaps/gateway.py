@@ -6,7 +6,19 @@ from ministack import app
 from ministack.core.responses import get_account_id, get_region
 from ministack.core.router import extract_access_key_id
 
-from . import buses, control, eks_api, iam_api, identity, operations, state, tag_index, trail, wire
+from . import (
+    buses,
+    control,
+    eks_api,
+    event_sources,
+    iam_api,
+    identity,
+    operations,
+    state,
+    tag_index,
+    trail,
+    wire,
+)
 
 _log = logging.getLogger("podgrant")
 
@@ -72,6 +84,7 @@ def install():
     """Puts every gap's supply into place."""
     identity.install()
     buses.install()
+    event_sources.install()
     eks_api.install(app.SERVICE_HANDLERS)
     iam_api.install(app.SERVICE_HANDLERS)
     tag_index.install(app.SERVICE_HANDLERS)

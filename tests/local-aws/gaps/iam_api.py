@@ -1,8 +1,11 @@
-"""IAM's listings: pages, and no more in them than AWS shows."""
+"""IAM's answers about roles: pages, and what AWS shows in them."""
 
 import xml.etree.ElementTree as ElementTree
 
-from . import operations, wire
+from ministack.core.responses import get_account_id
+from ministack.services import iam
+
+from . import operations, state, wire
 from .wire import IAM_NAMESPACE
 
 _NS = f"{{{IAM_NAMESPACE}}}"
@@ -23,9 +26,7 @@ _NOT_IN_LIST_ROLES = ("Tags", "PermissionsBoundary", "RoleLastUsed")
 
 
 class Handler:
-    """AWS: at most MaxItems (100 unless said) a page with IsTruncated and Marker; ListRoles shows no tags.
-    ministack: all at once, whatever MaxItems says, and ListRoles shows tags.
-    """
+    """Stands where ministack's own IAM handler stood, and edits some of its answers."""
 
     def __init__(self, original):
         self._original = original
@@ -34,12 +35,44 @@ class Handler:
         answer = await self._original(method, path, headers, body, query)
         parameters = operations.query_parameters(body, query)
         operation = parameters.get("Action")
-        if operation not in _LISTS or answer[0] != 200:
+        if answer[0] != 200:
             return answer
-        return _page(operation, parameters, answer)
+        if operation in ("GetRole", "GetAccountAuthorizationDetails"):
+            answer = _with_role_details(operation, answer)
+        if operation in _LISTS:
+            answer = _page(operation, parameters, answer)
+        return answer
+
+
+def _with_role_details(operation, answer):
+    """AWS: GetRole and GetAccountAuthorizationDetails show RoleLastUsed, empty where unused, and PermissionsBoundary.
+    ministack: never RoleLastUsed, and the boundary in GetRole only.
+    """
+    status, headers, body = answer
+    root = ElementTree.fromstring(body)
+    last_used = state.setting("roleLastUsed", get_account_id())
+    for role in root.iterfind(f".//{_NS}Role" if operation == "GetRole" else f".//{_NS}RoleDetailList/{_NS}member"):
+        name = role.findtext(f"{_NS}RoleName")
+        used = ElementTree.SubElement(role, f"{_NS}RoleLastUsed")
+        if name in last_used:
+            ElementTree.SubElement(used, f"{_NS}LastUsedDate").text = last_used[name]["date"]
+            ElementTree.SubElement(used, f"{_NS}Region").text = last_used[name]["region"]
+        boundary = (iam._roles.get(name) or {}).get("PermissionsBoundary")
+        if boundary and role.find(f"{_NS}PermissionsBoundary") is None:
+            element = ElementTree.SubElement(role, f"{_NS}PermissionsBoundary")
+            ElementTree.SubElement(element, f"{_NS}PermissionsBoundaryType").text = "PermissionsBoundaryPolicy"
+            ElementTree.SubElement(element, f"{_NS}PermissionsBoundaryArn").text = boundary
+    return status, headers, _serialized(root)
+
+
+def _serialized(root):
+    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
 
 
 def _page(operation, parameters, answer):
+    """AWS: at most MaxItems (100 unless said) a page with IsTruncated and Marker; ListRoles shows no tags.
+    ministack: all at once, whatever MaxItems says, and ListRoles shows tags.
+    """
     size = parameters.get("MaxItems", "100")
     if not size.isdigit() or not 1 <= int(size) <= 1000:
         return wire.xml_error(400, "ValidationError", "maxItems must be from 1 to 1000")
@@ -66,7 +99,7 @@ def _page(operation, parameters, answer):
     result.find(f"{_NS}IsTruncated").text = "true" if marker else "false"
     if marker:
         ElementTree.SubElement(result, f"{_NS}Marker").text = marker
-    return status, headers, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return status, headers, _serialized(root)
 
 
 def install(handlers):

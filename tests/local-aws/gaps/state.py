@@ -19,6 +19,8 @@ DEFAULT_SETTINGS = {
     "clusterFails": [],
     # "cluster/addon" → {"status": "DEGRADED", "issues": [{"code": …, "message": …, "resourceIds": […]}]}
     "addonHealth": {},
+    # Role name → {"date": "2026-11-24T03:00:00Z", "region": "eu-west-1"}, as AWS's access tracking would have it.
+    "roleLastUsed": {},
 }
 
 _settings = {}

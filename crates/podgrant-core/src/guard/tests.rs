@@ -1,1 +1,219 @@
+use insta::assert_snapshot;
 
+use super::*;
+use crate::fixtures::{cluster, foreign, ours, role, snapshot};
+use crate::plan::RevokeReason;
+use crate::{Association, Mark, Role, Workload};
+
+fn revoke(association: &Association) -> Change {
+    Change::Revoke { association: association.clone(), reason: RevokeReason::GrantWithdrawn }
+}
+
+/// Hands the place over to another role, or renews the mark for the same one.
+fn update(association: &Association, role: &Role) -> Change {
+    let mark = Mark {
+        role_arn: role.arn.clone(),
+        role_id: role.id.clone(),
+        ..ours(role, "prod-eu", "a/b@prod-eu").mark.unwrap()
+    };
+    Change::Update { association: association.clone(), mark }
+}
+
+fn create(subject: &str) -> Change {
+    let Association { workload, mark, .. } = ours(&role("payments"), "prod-eu", subject);
+    Change::Create { workload, mark: mark.unwrap() }
+}
+
+/// `count` managed associations, to be in view or to be deleted.
+fn many(count: usize) -> Vec<Association> {
+    (0..count).map(|i| ours(&role("payments"), "prod-eu", &format!("a/b{i}@prod-eu"))).collect()
+}
+
+fn view(associations: Vec<Association>) -> Snapshot {
+    Snapshot { associations, ..snapshot([], [cluster("prod-eu")], []) }
+}
+
+fn plan_of(changes: impl IntoIterator<Item = Change>) -> Plan {
+    Plan { changes: changes.into_iter().collect(), unchanged: 7, ..Plan::default() }
+}
+
+fn printed(approved: &Approved) -> String {
+    let changes = approved.changes().iter().map(|change| format!("{change}\n"));
+    let findings = approved.findings().iter().map(|finding| format!("! {finding}\n"));
+    changes.chain(findings).collect()
+}
+
+#[test]
+fn what_is_not_ours_is_not_touched_whatever_the_plan_says() {
+    let mine = ours(&role("payments"), "prod-eu", "a/b@prod-eu");
+    let owned = mine.clone().owned_by("vpc-cni");
+    let mut copied = mine.clone();
+    copied.workload = foreign("prod-eu", "x/y").workload;
+    let theirs = foreign("prod-eu", "a/b");
+    let plan = plan_of([
+        revoke(&theirs),
+        update(&theirs, &role("heir")),
+        revoke(&owned),
+        update(&owned, &role("payments")),
+        revoke(&copied),
+        revoke(&mine),
+    ]);
+    assert_snapshot!(printed(&guard(plan, &view(vec![mine]), &Limits::default())), @"
+    - eu-west-1/prod-eu  a/b  role payments  (grant withdrawn)
+    ! withheld: eu-west-1/prod-eu a/b: association a-prodeuab does not carry podgrant's mark
+    ! withheld: eu-west-1/prod-eu a/b role heir: association a-prodeuab does not carry podgrant's mark
+    ! withheld: eu-west-1/prod-eu a/b role payments: association a-prodeuab is owned by vpc-cni
+    ! withheld: eu-west-1/prod-eu a/b role payments: association a-prodeuab is owned by vpc-cni
+    ! withheld: eu-west-1/prod-eu x/y role payments: association a-prodeuab carries the mark of a/b@prod-eu on eu-west-1/prod-eu: it was copied, and is not podgrant's
+    ");
+}
+
+#[test]
+fn a_partial_view_takes_nothing_away_and_lets_the_rest_pass() {
+    let mine = ours(&role("payments"), "prod-eu", "a/b@prod-eu");
+    // The gap may be anywhere: what is missing there may be what keeps this.
+    let shown = [None, Some("prod-eu"), Some("test-eu")].map(|gap| {
+        let plan = plan_of([
+            create("c/d@prod-eu"),
+            revoke(&mine),
+            // A takeover takes from one role what it gives to another.
+            update(&mine, &role("heir")),
+            update(&mine, &role("payments").made_again()),
+        ]);
+        let view = view(vec![mine.clone()]).with_gap(gap);
+        printed(&guard(plan, &view, &Limits::default()))
+    });
+    assert!(shown.iter().all(|same| *same == shown[0]), "{shown:#?}");
+    assert_snapshot!(shown[0], @"
+    + eu-west-1/prod-eu  c/d  role payments  (c/d@prod-eu)
+    ~ eu-west-1/prod-eu  a/b  role payments  role id AROAPAYMENTS -> AROAPAYMENTS2
+    ! withheld: eu-west-1/prod-eu a/b role payments: a partial view deletes nothing: eks:ListPodIdentityAssociations was throttled; it is looked at again when the view is whole
+    ! withheld: eu-west-1/prod-eu a/b role heir: a partial view deletes nothing: eks:ListPodIdentityAssociations was throttled; it is looked at again when the view is whole
+    ");
+}
+
+#[test]
+fn at_most_so_many_are_deleted() {
+    let limits = Limits { deletions: 2, share: 1.0, share_from: 0 };
+    let associations = many(3);
+    let all = || associations.iter().map(revoke).chain([create("c/d@prod-eu")]);
+    let view = view(associations.clone());
+    // Not the first two of three: none.
+    assert_snapshot!(printed(&guard(plan_of(all()), &view, &limits)), @"
+    + eu-west-1/prod-eu  c/d  role payments  (c/d@prod-eu)
+    ! withheld: eu-west-1/prod-eu a/b0 role payments: this pass would delete 3 associations, and at most 2 are allowed; if that is meant, raise PODGRANT_MAX_DELETIONS to 3
+    ! withheld: eu-west-1/prod-eu a/b1 role payments: this pass would delete 3 associations, and at most 2 are allowed; if that is meant, raise PODGRANT_MAX_DELETIONS to 3
+    ! withheld: eu-west-1/prod-eu a/b2 role payments: this pass would delete 3 associations, and at most 2 are allowed; if that is meant, raise PODGRANT_MAX_DELETIONS to 3
+    ");
+    // The limit that the message names is one that lets it through.
+    let raised = Limits { deletions: 3, ..limits };
+    assert_eq!(guard(plan_of(all()), &view, &raised).changes().len(), 4);
+    // An event's pass is bound, too.
+    let scoped = view.scoped_to_cluster("prod-eu");
+    assert_eq!(guard(plan_of(all()), &scoped, &limits).changes().len(), 1);
+}
+
+#[test]
+fn a_takeover_counts_as_a_loss() {
+    let limits = Limits { deletions: 0, ..Limits::default() };
+    let mine = ours(&role("payments"), "prod-eu", "a/b@prod-eu");
+    let plan = plan_of([update(&mine, &role("heir")), update(&mine, &role("payments").made_again())]);
+    assert_snapshot!(printed(&guard(plan, &view(vec![mine]), &limits)), @"
+    ~ eu-west-1/prod-eu  a/b  role payments  role id AROAPAYMENTS -> AROAPAYMENTS2
+    ! withheld: eu-west-1/prod-eu a/b role heir: this pass would delete 1 associations, and at most 0 are allowed; if that is meant, raise PODGRANT_MAX_DELETIONS to 1
+    ");
+}
+
+#[test]
+fn at_most_such_a_share_of_the_fleet_is_deleted() {
+    let limits = Limits { deletions: 100, share: 0.2, share_from: 3 };
+    let approved = |deletions: usize, managed: usize, limits: &Limits| {
+        let associations = many(managed);
+        let changes = associations.iter().take(deletions).map(revoke);
+        guard(plan_of(changes), &view(associations.clone()), limits).changes().len()
+    };
+    // (deletions, of so many managed, approved)
+    let cases = [
+        (0, 0, 0),
+        (2, 2, 2), // below the floor, the share does not bind
+        (3, 15, 3), // just the share
+        (3, 14, 0),
+        (14, 14, 0),
+    ];
+    for (deletions, managed, expected) in cases {
+        assert_eq!(approved(deletions, managed, &limits), expected, "{deletions} of {managed}");
+    }
+    // What is not ours does not make the fleet larger.
+    let mut associations = many(14);
+    let plan = plan_of(associations.iter().take(3).map(revoke));
+    associations.extend((0..100).map(|i| foreign("prod-eu", &format!("x/y{i}"))));
+    let refused = guard(plan, &view(associations), &limits);
+    assert_eq!(refused.changes(), []);
+    assert_snapshot!(refused.findings()[0], @"withheld: eu-west-1/prod-eu a/b0 role payments: this pass would delete 3 of 14 managed associations, and at most 20 % are allowed; if that is meant, raise PODGRANT_MAX_DELETION_SHARE to 0.22");
+    // The share that the message names is one that lets it through.
+    assert_eq!(approved(3, 14, &Limits { share: 0.22, ..limits }), 3);
+}
+
+#[test]
+fn the_share_binds_no_pass_over_a_part() {
+    let limits = Limits { deletions: 100, share: 0.2, share_from: 1 };
+    let associations = many(5);
+    let all = || plan_of(associations.iter().map(revoke));
+    let whole = view(associations.clone());
+    assert_eq!(guard(all(), &whole, &limits).changes().len(), 0);
+    let one_role = whole.clone().scoped_to_role(&role("payments"));
+    assert_eq!(guard(all(), &one_role, &limits).changes().len(), 5);
+    let one_cluster = whole.scoped_to_cluster("prod-eu");
+    assert_eq!(guard(all(), &one_cluster, &limits).changes().len(), 5);
+}
+
+#[test]
+fn what_is_held_back_anyway_does_not_use_up_the_limit() {
+    let limits = Limits { deletions: 1, ..Limits::default() };
+    let mine = ours(&role("payments"), "prod-eu", "a/b@prod-eu");
+    let theirs = foreign("prod-eu", "c/d");
+    let plan = plan_of([revoke(&theirs), revoke(&mine)]);
+    assert_eq!(guard(plan, &view(vec![mine.clone()]), &limits).changes(), [revoke(&mine)]);
+}
+
+#[test]
+fn the_rest_of_the_plan_goes_through_in_its_order() {
+    let associations = many(3);
+    let [first, second, third] = associations.as_slice() else { unreachable!() };
+    let changes = [
+        create("z/z@prod-eu"),
+        revoke(third),
+        create("a/a@prod-eu"),
+        revoke(first),
+        Change::InstallAgent { cluster: cluster("prod-eu").id, version: "v1".to_owned() },
+        revoke(second),
+    ];
+    let finding = Finding {
+        kind: FindingKind::BadTag,
+        role: Some(role("payments").arn),
+        cluster: None,
+        workload: None::<Workload>,
+        grant: None,
+        reason: "told by the plan".to_owned(),
+    };
+    let wait = Wait {
+        reason: "not yet".to_owned(),
+        follow_up: crate::outcome::FollowUp::Role { name: "payments".to_owned() },
+    };
+    let plan = Plan {
+        findings: vec![finding.clone()],
+        waits: vec![wait.clone()],
+        ..plan_of(changes.clone())
+    };
+    let approved = guard(plan.clone(), &view(associations.clone()), &Limits::default());
+    assert_eq!(approved.changes(), changes);
+    assert_eq!(approved.findings(), std::slice::from_ref(&finding));
+    assert_eq!(approved.waits(), [wait]);
+    assert_eq!(approved.unchanged(), 7);
+
+    let limits = Limits { deletions: 2, ..Limits::default() };
+    let approved = guard(plan, &view(associations.clone()), &limits);
+    assert_eq!(approved.changes(), [changes[0].clone(), changes[2].clone(), changes[4].clone()]);
+    assert_eq!(approved.findings().len(), 4);
+    assert_eq!(approved.findings()[0], finding);
+}

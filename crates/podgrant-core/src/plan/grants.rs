@@ -20,6 +20,26 @@ struct Asking<'a> {
     distrust: Option<String>,
 }
 
+impl Asking<'_> {
+    /// The problem with one of the role's tags, if it has one. IAM holds keys that
+    /// differ only in case to be the same key.
+    fn problem_with(&self, key: &str) -> Option<&TagProblem> {
+        self.problems.iter().find(|problem| problem.key.eq_ignore_ascii_case(key))
+    }
+}
+
+/// Roles in view, by ARN.
+type AskingRoles<'a> = BTreeMap<&'a RoleArn, Asking<'a>>;
+
+/// A place that somebody claims.
+struct Place<'a> {
+    cluster: &'a ClusterId,
+    workload: &'a Workload,
+    standing: Option<&'a Association>,
+    /// Whether a role that does not claim the place keeps it for now: see [`reprieve`].
+    reprieved: bool,
+}
+
 /// One role's wish for one place.
 struct Claim<'a> {
     asking: &'a Asking<'a>,
@@ -32,18 +52,18 @@ struct Claim<'a> {
 /// association in scope and subtract each reason to keep it.
 pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys) -> Plan {
     let mut plan = Plan::default();
-    let asking: Vec<Asking<'_>> = snapshot
+    let asking: AskingRoles<'_> = snapshot
         .roles
         .values()
         .map(|role| {
             let (tags, problems) = RoleTags::parse(keys, &role.tags);
             let distrust = if tags.grants.is_empty() { None } else { allows_pods(&role.trust_policy).err() };
-            Asking { role, tags, problems, distrust }
+            (&role.arn, Asking { role, tags, problems, distrust })
         })
         .collect();
 
     let mut claims: BTreeMap<(ClusterId, Workload), Vec<Claim<'_>>> = BTreeMap::new();
-    for asking in &asking {
+    for asking in asking.values() {
         // A pass over one cluster sees every role: their bad tags were told when they were set.
         if snapshot.scope.clusters.is_none() {
             plan.findings.extend(role_findings(asking, keys));
@@ -63,16 +83,19 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys) -> Plan {
     let mut kept: Places<'_> = BTreeSet::new();
     for ((cluster, workload), claims) in &claims {
         let standing = standing.get(&(cluster, workload)).copied();
-        if settle(snapshot, cluster, workload, claims, standing, &mut plan) {
+        let reprieved = standing
+            .is_some_and(|association| reprieve(snapshot, keys, &asking, association).is_some());
+        let place = Place { cluster, workload, standing, reprieved };
+        if settle(snapshot, keys, &place, claims, &mut plan) {
             kept.insert((cluster, workload));
         }
     }
     withdraw(snapshot, keys, &asking, &kept, &mut plan);
 
-    for role in &snapshot.roles_gone {
+    for name in &snapshot.roles_gone {
         plan.waits.push(Wait {
-            reason: format!("IAM does not show the role {} yet, or no longer", role.role_name()),
-            follow_up: FollowUp::Role { role: role.clone() },
+            reason: format!("IAM does not show the role {name} yet, or no longer"),
+            follow_up: FollowUp::Role { name: name.clone() },
         });
     }
     plan
@@ -89,7 +112,13 @@ fn role_findings(asking: &Asking<'_>, keys: &TagKeys) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     for problem in &asking.problems {
-        findings.push(finding(FindingKind::BadTag, None, problem.to_string()));
+        // Without its target role a grant would give the pods other powers than it asked for.
+        let halts = if problem.key.eq_ignore_ascii_case(&keys.key(TARGET_ROLE)) {
+            "; until it is mended the role gets nothing new, and what it has stays as it is"
+        } else {
+            ""
+        };
+        findings.push(finding(FindingKind::BadTag, None, format!("{problem}{halts}")));
     }
     for grant in asking.tags.grants.iter().filter(|grant| grant.subject.workload().is_none()) {
         findings.push(finding(
@@ -137,12 +166,12 @@ fn targets<'a>(
         }
     };
     let named = selector.cluster_name();
-    if let (Some(name), [], None) = (named, matching.as_slice(), &snapshot.scope.clusters) {
+    if let (Some(_), [], None) = (named, matching.as_slice(), &snapshot.scope.clusters) {
         if snapshot.gaps.is_empty() {
             finding(
                 FindingKind::NoSuchCluster,
                 None,
-                format!("no configured region has a cluster {name}; the grant is made when there is one"),
+                format!("no configured region has a cluster {selector}; the grant is made when there is one"),
             );
         }
         return Vec::new();
@@ -168,7 +197,7 @@ fn targets<'a>(
                 finding(
                     FindingKind::ClusterOptedOut,
                     Some(cluster),
-                    format!("the cluster carries {} = off", keys.key("enroll")),
+                    cluster.opted_out(keys),
                 );
             }
         } else if cluster.status.is_ready() {
@@ -190,19 +219,23 @@ fn targets<'a>(
 /// place has a rightful holder, so that what stands there stays.
 fn settle(
     snapshot: &Snapshot,
-    cluster: &ClusterId,
-    workload: &Workload,
+    keys: &TagKeys,
+    place: &Place<'_>,
     claims: &[Claim<'_>],
-    standing: Option<&Association>,
     plan: &mut Plan,
 ) -> bool {
+    let Place { cluster, workload, standing, .. } = *place;
     let holder = standing.and_then(Association::managed);
     // Who stands keeps its place while it claims it; otherwise the older role.
     let winner = claims
         .iter()
         .filter(|claim| {
-            claim.asking.distrust.is_none()
-                || holder.is_some_and(|mark| mark.role_id == claim.asking.role.id)
+            let asking = claim.asking;
+            let trusting = asking.distrust.is_none()
+                || holder.is_some_and(|mark| mark.role_id == asking.role.id);
+            let clear = asking.problem_with(&keys.key(TARGET_ROLE)).is_none()
+                || holder.is_some_and(|mark| mark.role_arn == asking.role.arn);
+            trusting && clear
         })
         .min_by_key(|claim| {
             let role = claim.asking.role;
@@ -210,7 +243,7 @@ fn settle(
             (!stands, role.created_at, &role.arn, &claim.grant)
         });
     let Some(winner) = winner else {
-        // Every claim is refused for its trust policy, and none of them stands there.
+        // Every claim is refused for the role's own faults, and none of them stands there.
         return false;
     };
     let role = winner.asking.role;
@@ -222,6 +255,20 @@ fn settle(
         grant: Some(claim.grant.subject.to_string()),
         reason,
     };
+    if let Some(holder) = holder.filter(|mark| place.reprieved && mark.role_arn != role.arn) {
+        for claim in claims.iter().filter(|claim| claim.asking.role.arn != holder.role_arn) {
+            plan.findings.push(refusal(
+                FindingKind::Conflict,
+                claim,
+                format!(
+                    "{} has this service account, and a tag of it may still ask for it; mend or remove that tag",
+                    holder.role_arn
+                ),
+            ));
+        }
+        // What stands is not this claim's: `withdraw` says why it stays.
+        return false;
+    }
     for loser in claims.iter().filter(|claim| claim.asking.role.arn != role.arn) {
         plan.findings.push(refusal(
             FindingKind::Conflict,
@@ -229,23 +276,29 @@ fn settle(
             format!("{} has this service account already; a service account has one role on a cluster", role.arn),
         ));
     }
+    // A tag that does not parse changes nothing: what stands keeps what it was made with.
+    let tags = &winner.asking.tags;
+    let before = |name: &str| {
+        holder.filter(|mark| {
+            mark.role_arn == role.arn && winner.asking.problem_with(&keys.key(name)).is_some()
+        })
+    };
     let mark = Mark {
         role_arn: role.arn.clone(),
         role_id: role.id.clone(),
         cluster: cluster.clone(),
         subject: winner.grant.subject.clone(),
         label: winner.grant.label.clone(),
-        session_tags_off: winner.asking.tags.session_tags_off,
-        target_role: winner.asking.tags.target_role.clone(),
+        session_tags_off: before(SESSION_TAGS)
+            .map_or(tags.session_tags_off, |mark| mark.session_tags_off),
+        target_role: before(TARGET_ROLE)
+            .map_or(&tags.target_role, |mark| &mark.target_role)
+            .clone(),
     };
     match (standing, holder) {
         (None, _) => plan.changes.push(Change::Create { workload: workload.clone(), mark }),
         (Some(association), None) => {
-            let satisfied = association.record.as_ref().is_some_and(|record| {
-                record.role_arn == mark.role_arn.as_str()
-                    && record.session_tags_off == mark.session_tags_off
-                    && record.target_role.as_deref() == mark.target_role.as_ref().map(RoleArn::as_str)
-            });
+            let satisfied = association.agrees_with(&mark);
             if satisfied {
                 plan.unchanged += 1;
             } else {
@@ -274,7 +327,7 @@ fn settle(
             ));
         }
         (Some(association), Some(holder)) => {
-            if *holder == mark && record_agrees(association, &mark) {
+            if *holder == mark && (association.record.is_none() || association.agrees_with(&mark)) {
                 plan.unchanged += 1;
             } else {
                 plan.changes.push(Change::Update { association: association.clone(), mark });
@@ -284,64 +337,87 @@ fn settle(
     true
 }
 
-/// Whether EKS's own record, where it was read, says what the mark says.
-fn record_agrees(association: &Association, mark: &Mark) -> bool {
-    association.record.as_ref().is_none_or(|record| {
-        record.role_arn == mark.role_arn.as_str()
-            && record.session_tags_off == mark.session_tags_off
-            && record.target_role.as_deref() == mark.target_role.as_ref().map(RoleArn::as_str)
-    })
-}
-
 /// Every managed association in scope whose role is there and no longer asks for it.
 fn withdraw(
     snapshot: &Snapshot,
     keys: &TagKeys,
-    asking: &[Asking<'_>],
+    asking: &AskingRoles<'_>,
     kept: &Places<'_>,
     plan: &mut Plan,
 ) {
-    let asking: BTreeMap<&RoleArn, &Asking<'_>> =
-        asking.iter().map(|asking| (&asking.role.arn, asking)).collect();
     for association in &snapshot.associations {
         let Some(mark) = association.managed() else { continue };
         let Some(cluster) = snapshot.clusters.get(&association.cluster) else { continue };
+        // Where a cluster could not be read nobody's claim was looked at: nothing follows.
         if kept.contains(&(&association.cluster, &association.workload))
             || !snapshot.scope.holds_cluster(&cluster.id)
+            || !snapshot.is_readable(&cluster.id)
             || !cluster.is_enrolled(keys)
             || !cluster.status.is_ready()
         {
             continue;
         }
         // A role that is not there at all is the business of clean-up-orphans.
-        let Some(asking) = asking.get(&mark.role_arn) else { continue };
-        let keep = |kind, reason: String| Finding {
-            kind,
-            role: Some(mark.role_arn.clone()),
-            cluster: Some(cluster.id.clone()),
-            workload: Some(association.workload.clone()),
-            grant: Some(mark.subject.to_string()),
-            reason,
-        };
-        let grant_key = keys.key(&grant_tag(&mark.label));
-        if asking.problems.iter().any(|problem| problem.key == grant_key) {
-            plan.findings.push(keep(
-                FindingKind::KeptForBadTag,
-                format!("tag {grant_key} asked for it and has a part that does not parse; mend it, and the association stays or goes as it says"),
-            ));
-            continue;
+        let Some(role) = asking.get(&mark.role_arn).map(|asking| asking.role) else { continue };
+        match reprieve(snapshot, keys, asking, association) {
+            Some(Reprieve::BadTag(key)) => plan.findings.push(Finding {
+                kind: FindingKind::KeptForBadTag,
+                role: Some(mark.role_arn.clone()),
+                cluster: Some(cluster.id.clone()),
+                workload: Some(association.workload.clone()),
+                grant: Some(mark.subject.to_string()),
+                reason: format!(
+                    "tag {key} asked for it and has a part that does not parse; mend it, and the \
+                     association stays or goes as it says"
+                ),
+            }),
+            // The grant itself was refused aloud.
+            Some(Reprieve::Unclear) => {}
+            None => {
+                let reason = if mark.role_id == role.id {
+                    RevokeReason::GrantWithdrawn
+                } else {
+                    RevokeReason::RoleReplaced
+                };
+                plan.changes.push(Change::Revoke { association: association.clone(), reason });
+            }
         }
-        if ambiguous(snapshot, asking, association) || patterned(asking, association, cluster) {
-            continue;
-        }
-        let reason = if mark.role_id == asking.role.id {
-            RevokeReason::GrantWithdrawn
-        } else {
-            RevokeReason::RoleReplaced
-        };
-        plan.changes.push(Change::Revoke { association: association.clone(), reason });
     }
 }
+
+/// Why an association stays although no claim of its role names its place: in
+/// doubt, nobody loses access, neither to no one nor to another role.
+enum Reprieve {
+    /// The tag of this key made it, and does not parse any more.
+    BadTag(String),
+    /// A grant of its role may well mean it.
+    Unclear,
+}
+
+fn reprieve(
+    snapshot: &Snapshot,
+    keys: &TagKeys,
+    asking: &AskingRoles<'_>,
+    association: &Association,
+) -> Option<Reprieve> {
+    let mark = association.managed()?;
+    let asking = asking.get(&mark.role_arn)?;
+    let key = keys.key(&grant_tag(&mark.label));
+    // The bad tag of a role made again under the same name made nothing.
+    if mark.role_id == asking.role.id
+        && let Some(problem) = asking.problem_with(&key)
+    {
+        return Some(Reprieve::BadTag(problem.key.clone()));
+    }
+    let unclear = asking.tags.grants.iter().map(|grant| &grant.subject).any(|subject| {
+        subject.means(&association.workload)
+            && (ambiguous(snapshot, subject, association) || patterned(snapshot, subject, association))
+    });
+    unclear.then_some(Reprieve::Unclear)
+}
+
+const TARGET_ROLE: &str = "target-role";
+const SESSION_TAGS: &str = "session-tags";
 
 fn grant_tag(label: &str) -> String {
     if label.is_empty() { "grant".to_owned() } else { format!("grant/{label}") }
@@ -349,27 +425,21 @@ fn grant_tag(label: &str) -> String {
 
 /// A name that became ambiguous after the association was made: it was refused
 /// aloud, and access that stands is not taken away for another cluster's birth.
-fn ambiguous(snapshot: &Snapshot, asking: &Asking<'_>, association: &Association) -> bool {
-    asks_for(asking, &association.workload, |subject| match &subject.clusters {
+fn ambiguous(snapshot: &Snapshot, subject: &Subject, association: &Association) -> bool {
+    match &subject.clusters {
         ClusterSelector::Name(name) => {
             *name == association.cluster.name
                 && snapshot.clusters.keys().filter(|id| id.name == *name).count() > 1
         }
         _ => false,
-    })
+    }
 }
 
 /// A pattern that this version does not expand may well mean it.
-fn patterned(asking: &Asking<'_>, association: &Association, cluster: &Cluster) -> bool {
-    asks_for(asking, &association.workload, |subject| {
-        subject.workload().is_none() && subject.clusters.matches(cluster)
-    })
-}
-
-fn asks_for(asking: &Asking<'_>, workload: &Workload, also: impl Fn(&Subject) -> bool) -> bool {
-    asking
-        .tags
-        .grants
-        .iter()
-        .any(|grant| grant.subject.means(workload) && also(&grant.subject))
+fn patterned(snapshot: &Snapshot, subject: &Subject, association: &Association) -> bool {
+    subject.workload().is_none()
+        && snapshot
+            .clusters
+            .get(&association.cluster)
+            .is_some_and(|cluster| subject.clusters.matches(cluster))
 }

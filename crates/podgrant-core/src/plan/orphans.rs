@@ -69,8 +69,9 @@ fn orphan(snapshot: &Snapshot, keys: &TagKeys, grace: i64, role: &Role) -> Optio
     let named_one_that_exists = tags.grants.iter().any(|grant| {
         snapshot.clusters.values().any(|cluster| grant.subject.clusters.matches(cluster))
     });
-    let named_one_that_went =
-        names.iter().any(|name| snapshot.clusters_gone.iter().any(|gone| gone.name == **name));
+    let named_one_that_went = tags.grants.iter().any(|grant| {
+        snapshot.clusters_gone.iter().any(|gone| grant.subject.clusters.names(gone))
+    });
     let whole_fleet = snapshot.scope.clusters.is_none();
     let old_enough = whole_fleet && snapshot.observed_at - role.created_at >= grace;
     if named_one_that_exists || !(named_one_that_went || old_enough) {

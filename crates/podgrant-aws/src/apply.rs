@@ -1,0 +1,275 @@
+//! From approved changes to outcomes: idempotent, bounded, deadline-aware.
+
+use std::fmt::Write as _;
+
+use futures_util::{StreamExt, stream};
+use podgrant_core::outcome::{FollowUp, Wait};
+use podgrant_core::plan::RevokeReason;
+use podgrant_core::{
+    Approved, Association, AssociationId, Change, ClusterId, Mark, Outcome, RoleTags, Snapshot,
+    Verdict, Workload,
+};
+use sha2::{Digest, Sha256};
+
+use crate::{Aws, AwsError, CONCURRENT_CALLS, Meaning};
+
+/// How a change ended, and the association it met.
+type Ended = (Verdict, Option<AssociationId>);
+
+impl Aws {
+    /// Makes the approved changes: first what gives access, then what takes it.
+    ///
+    /// `cause` names the message that asked, so that its redelivery repeats the
+    /// same request tokens. `time_is_up` is asked before each change; what is left
+    /// then is NotYet.
+    pub async fn apply(
+        &self,
+        approved: &Approved,
+        snapshot: &Snapshot,
+        cause: &str,
+        time_is_up: impl Fn() -> bool,
+    ) -> Vec<Outcome> {
+        let (taking, giving): (Vec<_>, Vec<_>) =
+            approved.changes().iter().partition(|change| change.takes_away());
+        let mut outcomes = Vec::with_capacity(giving.len() + taking.len());
+        for changes in [giving, taking] {
+            let ended: Vec<Outcome> = stream::iter(changes)
+                .map(|change| async {
+                    let (verdict, association) = if time_is_up() {
+                        (not_yet(change, "the invocation's time is up"), None)
+                    } else {
+                        self.change(change, snapshot, cause).await
+                    };
+                    Outcome { change: change.clone(), verdict, association }
+                })
+                // In the plan's order, however long each takes.
+                .buffered(CONCURRENT_CALLS)
+                .collect()
+                .await;
+            outcomes.extend(ended);
+        }
+        outcomes
+    }
+
+    async fn change(&self, change: &Change, snapshot: &Snapshot, cause: &str) -> Ended {
+        let result = match change {
+            Change::Create { workload, mark } => self.create(workload, mark, cause).await,
+            Change::Update { association, mark } => self.update(association, mark, cause).await,
+            Change::Revoke { association, reason } => {
+                self.revoke(association, *reason, snapshot, cause).await
+            }
+            Change::InstallAgent { cluster, version } => {
+                // Installed is not healthy yet: someone has to come back and look.
+                self.install_agent(cluster, version).await.map(|()| (starting(cluster), None))
+            }
+            // Their whole effect is the event that the report sends.
+            Change::AnnounceAgent { .. } | Change::AnnounceCluster { .. } => Ok((Verdict::Done, None)),
+        };
+        result.unwrap_or_else(|error| (verdict_of(change, &error), None))
+    }
+
+    async fn create(&self, workload: &Workload, mark: &Mark, cause: &str) -> Result<Ended, AwsError> {
+        let created = self
+            .region(&mark.cluster.region)?
+            .eks
+            .create_pod_identity_association()
+            .cluster_name(mark.cluster.name.as_str())
+            .namespace(workload.namespace.as_str())
+            .service_account(workload.service_account.as_str())
+            .role_arn(mark.role_arn.as_str())
+            .set_tags(Some(mark.to_tags(&self.keys).into_iter().collect()))
+            .set_disable_session_tags(mark.session_tags_off.then_some(true))
+            .set_target_role_arn(mark.target_role.as_ref().map(ToString::to_string))
+            .client_request_token(token(&["create", cause, &workload.to_string()], mark))
+            .send()
+            .await
+            .map_err(|error| {
+                let about = format!("{} {workload}", mark.cluster);
+                AwsError::of("eks:CreatePodIdentityAssociation", about, error)
+            })?;
+        let id = created.association.and_then(|a| a.association_id).and_then(|id| id.parse().ok());
+        Ok((Verdict::Done, id))
+    }
+
+    async fn update(&self, association: &Association, mark: &Mark, cause: &str) -> Result<Ended, AwsError> {
+        // The index may be stale: look before touching.
+        let Some(current) = self.still_ours(association).await? else {
+            return Ok((looked_again(association), Some(association.id.clone())));
+        };
+        if !current.agrees_with(mark) {
+            let target = mark.target_role.as_ref().map(|role| role.as_str());
+            self.region(&mark.cluster.region)?
+                .eks
+                .update_pod_identity_association()
+                .cluster_name(mark.cluster.name.as_str())
+                .association_id(association.id.as_str())
+                .role_arn(mark.role_arn.as_str())
+                .disable_session_tags(mark.session_tags_off)
+                // Left out it would stay; empty, it is cleared.
+                .target_role_arn(target.unwrap_or_default())
+                .client_request_token(token(&["update", cause, association.id.as_str()], mark))
+                .send()
+                .await
+                .map_err(|error| {
+                    AwsError::of("eks:UpdatePodIdentityAssociation", association.arn.as_str(), error)
+                })?;
+        }
+        // After the update: should this fail, the old mark shows that something is left to do.
+        self.region(&mark.cluster.region)?
+            .eks
+            .tag_resource()
+            .resource_arn(&current.arn)
+            .set_tags(Some(mark.to_tags(&self.keys).into_iter().collect()))
+            .send()
+            .await
+            .map_err(|error| AwsError::of("eks:TagResource", association.arn.as_str(), error))?;
+        Ok((Verdict::Done, Some(association.id.clone())))
+    }
+
+    async fn revoke(
+        &self,
+        association: &Association,
+        reason: RevokeReason,
+        snapshot: &Snapshot,
+        cause: &str,
+    ) -> Result<Ended, AwsError> {
+        let id = Some(association.id.clone());
+        let Some(current) = self.still_ours(association).await? else {
+            return Ok((looked_again(association), id));
+        };
+        let Some(mark) = current.managed() else { return Ok((looked_again(association), id)) };
+        if let Some(kept) = self.is_wanted_again(&current, mark, reason, snapshot).await? {
+            return Ok((Verdict::Dropped { reason: kept }, id));
+        }
+        let deleted = self
+            .region(&association.cluster.region)?
+            .eks
+            .delete_pod_identity_association()
+            .cluster_name(association.cluster.name.as_str())
+            .association_id(association.id.as_str())
+            .send()
+            .await
+            .map_err(|error| {
+                AwsError::of("eks:DeletePodIdentityAssociation", association.arn.as_str(), error)
+            });
+        match deleted {
+            // Someone was quicker: gone is gone.
+            Err(error) if !error.is(Meaning::NotFound) => Err(error),
+            _ => {
+                tracing::debug!(cause, association = %association.id, "deleted");
+                Ok((Verdict::Done, id))
+            }
+        }
+    }
+
+    /// The association as EKS has it now, if it is the one that was planned for.
+    async fn still_ours(&self, planned: &Association) -> Result<Option<Association>, AwsError> {
+        let current = self.describe_association(&planned.cluster, &planned.id).await?;
+        Ok(current.filter(|current| {
+            current.managed().is_some()
+                && current.mark == planned.mark
+                && current.workload == planned.workload
+        }))
+    }
+
+    /// Why an association about to be deleted must stay after all: its role,
+    /// looked at once more, asks for it.
+    async fn is_wanted_again(
+        &self,
+        association: &Association,
+        mark: &Mark,
+        reason: RevokeReason,
+        snapshot: &Snapshot,
+    ) -> Result<Option<String>, AwsError> {
+        let Some(role) = self.role(mark.role_arn.role_name()).await? else {
+            return Ok(None);
+        };
+        if role.arn != mark.role_arn {
+            return Ok(None);
+        }
+        if reason == RevokeReason::RoleGone && role.id == mark.role_id {
+            return Ok(Some(format!("role {} exists after all", role.arn)));
+        }
+        let (tags, _) = RoleTags::parse(&self.keys, &role.tags);
+        let cluster = snapshot.clusters.get(&association.cluster);
+        let wanted = tags.grants.iter().any(|grant| {
+            grant.subject.means(&association.workload)
+                && cluster.is_some_and(|cluster| grant.subject.clusters.matches(cluster))
+        });
+        Ok(wanted.then(|| format!("the grant came back to role {}", role.arn)))
+    }
+}
+
+fn starting(cluster: &ClusterId) -> Verdict {
+    Verdict::NotYet(Wait {
+        reason: format!("the agent on {cluster} is starting"),
+        follow_up: FollowUp::AgentStarting { cluster: cluster.clone() },
+    })
+}
+
+fn looked_again(association: &Association) -> Verdict {
+    Verdict::Dropped {
+        reason: format!(
+            "association {} changed or went since it was planned for; the next event or sweep looks again",
+            association.id
+        ),
+    }
+}
+
+fn not_yet(change: &Change, reason: impl Into<String>) -> Verdict {
+    Verdict::NotYet(Wait { reason: reason.into(), follow_up: follow_up(change) })
+}
+
+/// What to come back for, so that the change is planned anew and not repeated blindly.
+fn follow_up(change: &Change) -> FollowUp {
+    match change {
+        Change::Create { mark, .. } | Change::Update { mark, .. } => {
+            FollowUp::Role { name: mark.role_arn.role_name().to_owned() }
+        }
+        Change::Revoke { association, reason } => {
+            let name = association.mark.as_ref().map(|mark| mark.role_arn.role_name().to_owned());
+            match (name, reason) {
+                (Some(name), RevokeReason::GrantWithdrawn) => FollowUp::Role { name },
+                (Some(name), _) => FollowUp::RoleGone { name },
+                (None, _) => FollowUp::ClusterGrants { cluster: association.cluster.clone() },
+            }
+        }
+        Change::InstallAgent { cluster, .. } | Change::AnnounceAgent { cluster, .. } => {
+            FollowUp::AgentStarting { cluster: cluster.clone() }
+        }
+        Change::AnnounceCluster { cluster } => FollowUp::ClusterCreating { cluster: cluster.clone() },
+    }
+}
+
+fn verdict_of(change: &Change, error: &AwsError) -> Verdict {
+    let reason = error.to_string();
+    match error.meaning {
+        // The cluster went meanwhile, and took the association along.
+        Meaning::NotFound => Verdict::Dropped { reason },
+        Meaning::TrustPolicy | Meaning::Invalid | Meaning::LimitExceeded => Verdict::Dropped { reason },
+        Meaning::AlreadyExists | Meaning::RoleNotVisible | Meaning::WrongState | Meaning::Throttled => {
+            not_yet(change, reason)
+        }
+        Meaning::AccessDenied | Meaning::Transient => Verdict::Failed { reason },
+    }
+}
+
+/// A request token that is the same for the same request, however often the
+/// message that caused it is delivered. 64 hexadecimal digits.
+fn token(parts: &[&str], mark: &Mark) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    for (key, value) in mark.to_tags(&podgrant_core::TagKeys::default()) {
+        hash.update(key.as_bytes());
+        hash.update([0]);
+        hash.update(value.as_bytes());
+        hash.update([0]);
+    }
+    hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

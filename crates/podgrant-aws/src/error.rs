@@ -1,0 +1,140 @@
+//! One table of what AWS's errors mean.
+
+use std::fmt;
+
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::display::DisplayErrorContext;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+/// What an error means for the work at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// The thing asked for does not exist.
+    NotFound,
+    /// The place is taken, or was deleted so recently that EKS still thinks so.
+    AlreadyExists,
+    /// EKS does not see a new role yet.
+    RoleNotVisible,
+    /// EKS finds the role's trust policy wanting.
+    TrustPolicy,
+    /// A quota is used up.
+    LimitExceeded,
+    /// Too many calls.
+    Throttled,
+    /// We may not.
+    AccessDenied,
+    /// The thing is in a state that does not allow it now.
+    WrongState,
+    /// The request is wrong; trying again would not help.
+    Invalid,
+    /// Anything that may go away by itself: time-outs, 5xx, broken connections.
+    Transient,
+}
+
+/// An error from AWS: which call, about what, and what it means.
+#[derive(Debug, Clone)]
+pub struct AwsError {
+    pub operation: &'static str,
+    pub about: String,
+    pub meaning: Meaning,
+    pub message: String,
+}
+
+impl AwsError {
+    pub(crate) fn new(
+        operation: &'static str,
+        about: impl Into<String>,
+        meaning: Meaning,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { operation, about: about.into(), meaning, message: message.into() }
+    }
+
+    /// Reads an SDK error.
+    pub(crate) fn of<E, R>(
+        operation: &'static str,
+        about: impl Into<String>,
+        error: SdkError<E, R>,
+    ) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+        R: fmt::Debug,
+    {
+        let (meaning, message) = match error.as_service_error() {
+            Some(service) => {
+                let code = service.code().unwrap_or("no code");
+                let text = service.message().unwrap_or("no message");
+                (meaning_of(code, text), format!("{code}: {text}"))
+            }
+            // Time-outs and connections have no code.
+            None => (Meaning::Transient, DisplayErrorContext(&error).to_string()),
+        };
+        Self::new(operation, about, meaning, message)
+    }
+
+    pub fn is(&self, meaning: Meaning) -> bool {
+        self.meaning == meaning
+    }
+}
+
+impl fmt::Display for AwsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.operation, self.about, self.message)
+    }
+}
+
+impl std::error::Error for AwsError {}
+
+/// Codes and texts as AWS's service models and terraform-provider-aws have them.
+fn meaning_of(code: &str, message: &str) -> Meaning {
+    match code {
+        "ResourceNotFoundException" | "NoSuchEntity" | "NoSuchEntityException" => Meaning::NotFound,
+        "ResourceInUseException" => Meaning::AlreadyExists,
+        "ResourceLimitExceededException" | "LimitExceeded" | "LimitExceededException" => {
+            Meaning::LimitExceeded
+        }
+        // EKS does not model its throttling; IAM says just `Throttling`.
+        "ThrottlingException" | "Throttling" | "ThrottledException" | "TooManyRequestsException"
+        | "RequestLimitExceeded" => Meaning::Throttled,
+        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => Meaning::AccessDenied,
+        "InvalidParameterException" if message.contains("Role provided in the request does not exist") => {
+            Meaning::RoleNotVisible
+        }
+        "InvalidParameterException" if message.contains("Trust policy of the role provided is invalid") => {
+            Meaning::TrustPolicy
+        }
+        "InvalidRequestException" => Meaning::WrongState,
+        "ServerException" | "ServiceUnavailableException" | "ServiceUnavailable" | "ServiceFailure"
+        | "ServiceFailureException" | "InternalFailure" | "InternalServiceException"
+        | "ConcurrentModification" | "RequestTimeout" => Meaning::Transient,
+        code if code.contains("Invalid") || code.contains("Validation") || code.contains("Malformed") => {
+            Meaning::Invalid
+        }
+        _ => Meaning::Transient,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_texts_have_one_meaning() {
+        let cases = [
+            ("ResourceNotFoundException", "No cluster found for name: x.", Meaning::NotFound),
+            ("NoSuchEntity", "The role with name x cannot be found.", Meaning::NotFound),
+            ("ResourceInUseException", "Association already exists: a-1", Meaning::AlreadyExists),
+            ("ThrottlingException", "Rate exceeded", Meaning::Throttled),
+            ("Throttling", "Rate exceeded", Meaning::Throttled),
+            ("InvalidParameterException", "Role provided in the request does not exist.", Meaning::RoleNotVisible),
+            ("InvalidParameterException", "Trust policy of the role provided is invalid.", Meaning::TrustPolicy),
+            ("InvalidParameterException", "namespace is too long", Meaning::Invalid),
+            ("ResourceLimitExceededException", "5000", Meaning::LimitExceeded),
+            ("AccessDenied", "no", Meaning::AccessDenied),
+            ("SomethingNew", "?", Meaning::Transient),
+        ];
+        for (code, message, expected) in cases {
+            assert_eq!(meaning_of(code, message), expected, "{code}: {message}");
+        }
+    }
+}

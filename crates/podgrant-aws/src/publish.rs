@@ -1,0 +1,98 @@
+//! Outcome events onto the bus, and unfinished work back onto its queue.
+
+use aws_sdk_eventbridge::types::PutEventsRequestEntry;
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+
+use crate::{Aws, AwsError, Meaning};
+
+/// An event for the bus, on podgrant's own source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BusEvent {
+    pub detail_type: String,
+    /// JSON.
+    pub detail: String,
+    /// ARNs.
+    pub resources: Vec<String>,
+}
+
+/// A message that comes back after a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DelayedMessage {
+    pub body: String,
+    /// SQS allows 0 to 900.
+    pub delay_seconds: i32,
+}
+
+/// PutEvents takes ten entries a call, SendMessageBatch ten messages.
+const BATCH: usize = 10;
+
+impl Aws {
+    /// Puts events on the bus, ten a call.
+    ///
+    /// # Errors
+    /// If any of them was not taken; the others were.
+    pub async fn put_events(&self, bus: &str, events: &[BusEvent]) -> Result<(), AwsError> {
+        let mut refused: Option<AwsError> = None;
+        for batch in events.chunks(BATCH) {
+            let entries = batch.iter().map(|event| {
+                PutEventsRequestEntry::builder()
+                    .event_bus_name(bus)
+                    .source("podgrant")
+                    .detail_type(&event.detail_type)
+                    .detail(&event.detail)
+                    .set_resources(Some(event.resources.clone()))
+                    .build()
+            });
+            let answer = self.events.put_events().set_entries(Some(entries.collect())).send().await;
+            match answer.map_err(|error| AwsError::of("events:PutEvents", bus, error)) {
+                Ok(answer) if answer.failed_entry_count > 0 => {
+                    let first = answer.entries().iter().find_map(|entry| entry.error_message());
+                    let message = format!(
+                        "{} of {} events were not taken: {}",
+                        answer.failed_entry_count,
+                        batch.len(),
+                        first.unwrap_or("no reason given")
+                    );
+                    refused = Some(AwsError::new("events:PutEvents", bus, Meaning::Transient, message));
+                }
+                Ok(_) => {}
+                Err(error) => refused = Some(error),
+            }
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Sends messages that come back after a while, ten a call.
+    ///
+    /// # Errors
+    /// If any of them was not taken: then the work they stand for must not be acknowledged.
+    pub async fn send_later(&self, queue_url: &str, messages: &[DelayedMessage]) -> Result<(), AwsError> {
+        for batch in messages.chunks(BATCH) {
+            let mut request = self.sqs.send_message_batch().queue_url(queue_url);
+            for (index, message) in batch.iter().enumerate() {
+                let entry = SendMessageBatchRequestEntry::builder()
+                    .id(index.to_string())
+                    .message_body(&message.body)
+                    .delay_seconds(message.delay_seconds.clamp(0, 900))
+                    .build()
+                    .map_err(|error| {
+                        AwsError::new("sqs:SendMessageBatch", queue_url, Meaning::Invalid, error.to_string())
+                    })?;
+                request = request.entries(entry);
+            }
+            let answer = request
+                .send()
+                .await
+                .map_err(|error| AwsError::of("sqs:SendMessageBatch", queue_url, error))?;
+            if let Some(failed) = answer.failed().first() {
+                return Err(AwsError::new(
+                    "sqs:SendMessageBatch",
+                    queue_url,
+                    Meaning::Transient,
+                    failed.message().unwrap_or("a message was not taken"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}

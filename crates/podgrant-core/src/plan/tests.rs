@@ -1,0 +1,24 @@
+use super::*;
+use crate::fixtures::{cluster, cluster_id, foreign, ours, role, snapshot};
+use crate::{Role, TagKeys};
+
+mod agents;
+mod changes;
+mod oracle;
+mod orphans;
+mod refusals;
+
+const PROD: &str = "payments/api@prod-eu";
+
+/// The role that most tests are about: `payments`, trusting, asking for [`PROD`].
+fn payments() -> Role {
+    role("payments").grant(PROD).trusting()
+}
+
+fn printed(duty: Duty, snapshot: &Snapshot) -> String {
+    plan(duty, snapshot, &TagKeys::default()).to_string()
+}
+
+fn grants(snapshot: &Snapshot) -> String {
+    printed(Duty::Grants, snapshot)
+}

@@ -1,0 +1,381 @@
+//! The plan against a naive oracle, over a universe small enough to ask of each
+//! place: who should hold it?
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::AssociationRecord;
+use crate::{Association, Limits, RoleArn, guard};
+
+const ROLES: [&str; 3] = ["ann", "bob", "cyd"];
+const CLUSTERS: [&str; 3] = ["eu-west-1/prod", "us-east-1/prod", "eu-west-1/test"];
+const WORKLOADS: [&str; 3] = ["a/x", "a/y", "b/x"];
+/// What a grant may say after the `@`, and which of [`CLUSTERS`] it means; `None`
+/// where the name means two clusters and is refused.
+const SELECTORS: [(&str, Option<&[usize]>); 6] = [
+    ("_", Some(&[0, 1, 2])),
+    ("prod", None),
+    ("test", Some(&[2])),
+    ("us-east-1/prod", Some(&[1])),
+    ("env=live", Some(&[0, 1])),
+    ("gone", Some(&[])),
+];
+
+#[derive(Debug, Clone)]
+struct RoleDrawn {
+    exists: bool,
+    made_again: bool,
+    trusting: bool,
+    /// A part of `podgrant/grant` that does not parse.
+    bad_grant: bool,
+    bad_target: bool,
+    session_tags_off: bool,
+    born: i64,
+    /// Indices of [`WORKLOADS`] and [`SELECTORS`].
+    grants: Vec<(usize, usize)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum StandingDrawn {
+    Nothing,
+    /// By one of [`ROLES`], under the label of `podgrant/grant` or another; described or not.
+    Ours { role: usize, labelled: bool, described: bool },
+    Theirs { grants: Option<usize> },
+    Owned { role: usize },
+}
+
+#[derive(Debug, Clone)]
+struct World {
+    roles: Vec<RoleDrawn>,
+    /// For each cluster: ready and enrolled.
+    open: Vec<bool>,
+    /// For each cluster, for each workload.
+    standing: Vec<StandingDrawn>,
+}
+
+fn world() -> impl Strategy<Value = World> {
+    let role = (
+        prop::bool::weighted(0.8),
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.8),
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.1),
+        any::<bool>(),
+        0..2_i64,
+        prop::collection::vec((0..3_usize, 0..SELECTORS.len()), 0..4),
+    )
+        .prop_map(
+            |(exists, made_again, trusting, bad_grant, bad_target, session_tags_off, born, grants)| RoleDrawn {
+                exists, made_again, trusting, bad_grant, bad_target, session_tags_off, born, grants,
+            },
+        );
+    let standing = prop_oneof![
+        3 => Just(StandingDrawn::Nothing),
+        5 => (0..3_usize, prop::bool::weighted(0.3), any::<bool>())
+            .prop_map(|(role, labelled, described)| StandingDrawn::Ours { role, labelled, described }),
+        1 => prop::option::of(0..3_usize).prop_map(|grants| StandingDrawn::Theirs { grants }),
+        1 => (0..3_usize).prop_map(|role| StandingDrawn::Owned { role }),
+    ];
+    (
+        prop::collection::vec(role, 3),
+        prop::collection::vec(prop::bool::weighted(0.85), 3),
+        prop::collection::vec(standing, 9),
+    )
+        .prop_map(|(roles, open, standing)| World { roles, open, standing })
+}
+
+/// As a role was when it made what stands: before it was made again.
+fn old_role(index: usize) -> Role {
+    role(ROLES[index])
+}
+
+fn built(world: &World) -> Snapshot {
+    let mut view = snapshot([], [], []);
+    for (index, drawn) in world.roles.iter().enumerate().filter(|(_, drawn)| drawn.exists) {
+        let mut built = old_role(index).born(drawn.born);
+        let mut value: Vec<String> = drawn
+            .grants
+            .iter()
+            .map(|(workload, selector)| format!("{}@{}", WORKLOADS[*workload], SELECTORS[*selector].0))
+            .collect();
+        if drawn.bad_grant {
+            value.push("nonsense".to_owned());
+        }
+        if !value.is_empty() {
+            built = built.grant(&value.join(" "));
+        }
+        if drawn.bad_target {
+            built = built.tagged("podgrant/target-role", "nonsense");
+        }
+        if drawn.session_tags_off {
+            built = built.tagged("podgrant/session-tags", "off");
+        }
+        built = if drawn.made_again { built.made_again() } else { built };
+        built = if drawn.trusting { built.trusting() } else { built };
+        view.roles.insert(built.arn.clone(), built);
+    }
+    for (name, open) in CLUSTERS.iter().zip(&world.open) {
+        let mut built = cluster(name);
+        if name.ends_with("/prod") {
+            built = built.tagged("env", "live");
+        }
+        if !open {
+            built = built.tagged("podgrant/enroll", "off");
+        }
+        view.clusters.insert(built.id.clone(), built);
+    }
+    for (place, drawn) in world.standing.iter().enumerate() {
+        let (on, workload) = (CLUSTERS[place / 3], WORKLOADS[place % 3]);
+        // By a tag that nobody has now: what it says must not matter.
+        let by = |role: usize| ours(&old_role(role), on, &format!("{workload}@then=so"));
+        view.associations.extend(match drawn {
+            StandingDrawn::Nothing => None,
+            StandingDrawn::Ours { role, labelled, described } => {
+                let association = by(*role).labelled(if *labelled { "other" } else { "" });
+                Some(if *described { association.granting(&old_role(*role)) } else { association })
+            }
+            StandingDrawn::Theirs { grants } => {
+                let association = foreign(on, workload);
+                Some(match grants {
+                    Some(role) => association.granting(&old_role(*role)),
+                    None => association,
+                })
+            }
+            StandingDrawn::Owned { role } => Some(by(*role).owned_by("an add-on")),
+        });
+    }
+    view
+}
+
+/// Who should hold a place: `Some(None)` where nobody should, `None` where what
+/// stands must stay as it is.
+fn rightful(world: &World, place: usize) -> Option<Option<usize>> {
+    let (cluster, workload) = (place / 3, place % 3);
+    let holder = match world.standing[place] {
+        StandingDrawn::Nothing => None,
+        StandingDrawn::Ours { role, labelled, .. } => Some((role, labelled)),
+        StandingDrawn::Theirs { .. } | StandingDrawn::Owned { .. } => return None,
+    };
+    if !world.open[cluster] {
+        return None;
+    }
+    let asks = |role: usize| {
+        world.roles[role].exists
+            && world.roles[role].grants.iter().any(|(w, selector)| {
+                *w == workload
+                    && SELECTORS[*selector].1.is_some_and(|clusters| clusters.contains(&cluster))
+            })
+    };
+    let sound = |role: usize| world.roles[role].trusting && !world.roles[role].bad_target;
+    if let Some((role, labelled)) = holder {
+        let drawn = &world.roles[role];
+        let trusted = drawn.trusting || !drawn.made_again;
+        if asks(role) && trusted {
+            return Some(Some(role));
+        }
+        let refused_as_ambiguous = drawn
+            .grants
+            .iter()
+            .any(|(w, selector)| *w == workload && SELECTORS[*selector].1.is_none() && cluster < 2);
+        let bad_tag = drawn.bad_grant && !drawn.made_again && !labelled;
+        if drawn.exists && (bad_tag || refused_as_ambiguous) {
+            return None;
+        }
+    }
+    let others: Vec<usize> = (0..3).filter(|role| asks(*role) && sound(*role)).collect();
+    let heir = others.into_iter().min_by_key(|role| (world.roles[*role].born, *role));
+    match (holder, heir) {
+        // Left to clean-up-orphans.
+        (Some((role, _)), None) if !world.roles[role].exists => None,
+        _ => Some(heir),
+    }
+}
+
+/// What AWS would do.
+fn apply(changes: &[Change], view: &mut Snapshot) {
+    for change in changes {
+        match change {
+            Change::Create { workload, mark } => {
+                let made = foreign(&mark.cluster.to_string(), &workload.to_string());
+                assert!(!view.associations.iter().any(|a| a.arn == made.arn), "already there: {change}");
+                view.associations.push(Association { mark: Some(mark.clone()), ..made });
+            }
+            Change::Update { association, mark } => {
+                let standing = view.associations.iter_mut().find(|a| *a == association);
+                let standing = standing.unwrap_or_else(|| panic!("not there: {change}"));
+                standing.record = standing.record.take().map(|_| AssociationRecord {
+                    role_arn: mark.role_arn.to_string(),
+                    session_tags_off: mark.session_tags_off,
+                    target_role: mark.target_role.as_ref().map(ToString::to_string),
+                });
+                standing.mark = Some(mark.clone());
+            }
+            Change::Revoke { association, .. } => {
+                let count = view.associations.len();
+                view.associations.retain(|a| a != association);
+                assert_eq!(view.associations.len(), count - 1, "not there: {change}");
+            }
+            Change::InstallAgent { .. } | Change::AnnounceAgent { .. } | Change::AnnounceCluster { .. } => {
+                panic!("not a grant: {change}")
+            }
+        }
+    }
+}
+
+const NO_LIMITS: Limits = Limits { deletions: usize::MAX, share: 1.0, share_from: usize::MAX };
+
+fn decide(duty: Duty, view: &Snapshot) -> crate::Approved {
+    guard(plan(duty, view, &TagKeys::default()), view, &NO_LIMITS)
+}
+
+fn holder_of(view: &Snapshot, place: usize) -> Option<(RoleArn, crate::RoleId)> {
+    let at = foreign(CLUSTERS[place / 3], WORKLOADS[place % 3]);
+    let association = view.associations.iter().find(|a| a.arn == at.arn)?;
+    association.mark.as_ref().map(|mark| (mark.role_arn.clone(), mark.role_id.clone()))
+}
+
+fn not_ours(view: &Snapshot) -> Vec<&Association> {
+    view.associations.iter().filter(|a| a.managed().is_none()).collect()
+}
+
+fn at(view: &Snapshot, place: usize) -> Option<&Association> {
+    let at = foreign(CLUSTERS[place / 3], WORKLOADS[place % 3]);
+    view.associations.iter().find(|a| a.arn == at.arn)
+}
+
+const BOTH: [Duty; 2] = [Duty::Grants, Duty::Orphans { grace: 0 }];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn each_place_goes_to_whom_the_oracle_says(world in world()) {
+        let before = built(&world);
+        let mut after = before.clone();
+        apply(decide(Duty::Grants, &before).changes(), &mut after);
+        for place in 0..9 {
+            match rightful(&world, place) {
+                None => prop_assert_eq!(at(&after, place), at(&before, place), "place {}", place),
+                Some(None) => prop_assert_eq!(at(&after, place), None, "place {}", place),
+                Some(Some(role)) => {
+                    let role = &after.roles[&old_role(role).arn];
+                    let holder = Some((role.arn.clone(), role.id.clone()));
+                    prop_assert_eq!(holder_of(&after, place), holder, "place {}", place);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn once_applied_nothing_is_left_to_do(world in world()) {
+        let mut view = built(&world);
+        for duty in BOTH {
+            apply(decide(duty, &view).changes(), &mut view);
+        }
+        for duty in BOTH {
+            let again = decide(duty, &view);
+            prop_assert_eq!(again.changes(), []);
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_functions_does_not_matter_in_the_end(world in world()) {
+        let (mut there, mut back) = (built(&world), built(&world));
+        // The second round is for a place that the first function freed.
+        for duty in [BOTH[0], BOTH[1], BOTH[0]] {
+            apply(decide(duty, &there).changes(), &mut there);
+        }
+        for duty in [BOTH[1], BOTH[0], BOTH[0]] {
+            apply(decide(duty, &back).changes(), &mut back);
+        }
+        for place in 0..9 {
+            prop_assert_eq!(holder_of(&there, place), holder_of(&back, place), "place {}", place);
+        }
+    }
+
+    #[test]
+    fn the_order_of_associations_does_not_matter(
+        (world, order) in world().prop_flat_map(|world| {
+            let count = built(&world).associations.len();
+            (Just(world), Just((0..count).collect::<Vec<_>>()).prop_shuffle())
+        })
+    ) {
+        let view = built(&world);
+        let mut shuffled = view.clone();
+        shuffled.associations = order.iter().map(|i| view.associations[*i].clone()).collect();
+        for duty in BOTH {
+            let keys = TagKeys::default();
+            prop_assert_eq!(plan(duty, &view, &keys), plan(duty, &shuffled, &keys));
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_stays_as_it_is(world in world()) {
+        let before = built(&world);
+        let mut after = before.clone();
+        for duty in BOTH {
+            apply(decide(duty, &after).changes(), &mut after);
+        }
+        prop_assert_eq!(not_ours(&before), not_ours(&after));
+    }
+
+    #[test]
+    fn a_gap_takes_nothing_away_and_gives_what_a_whole_view_would(world in world(), gap in 0..4_usize) {
+        let whole = built(&world);
+        let partial = whole.clone().with_gap(CLUSTERS.get(gap).copied());
+        for duty in BOTH {
+            let approved = decide(duty, &partial);
+            let taken: Vec<_> = approved.changes().iter().filter(|c| c.takes_away()).collect();
+            prop_assert!(taken.is_empty(), "{:?}", taken);
+            // Nothing is invented for the lack of a view.
+            let full = decide(duty, &whole);
+            for change in approved.changes() {
+                prop_assert!(full.changes().contains(change), "{}", change);
+            }
+        }
+    }
+
+    #[test]
+    fn a_pass_over_a_part_does_nothing_that_the_whole_would_not(
+        world in world(), cluster in 0..3_usize, role in 0..3_usize,
+    ) {
+        let whole = built(&world);
+        let full = decide(Duty::Grants, &whole);
+        let by_cluster = decide(Duty::Grants, &whole.clone().scoped_to_cluster(CLUSTERS[cluster]));
+        for change in by_cluster.changes() {
+            prop_assert_eq!(change.cluster(), Some(&cluster_id(CLUSTERS[cluster])));
+        }
+        let here: Vec<_> = full.changes().iter().filter(|c| c.cluster() == Some(&cluster_id(CLUSTERS[cluster]))).collect();
+        prop_assert_eq!(by_cluster.changes().iter().collect::<Vec<_>>(), here);
+
+        // One role's pass sees no other role: it takes from nobody else.
+        let arn = old_role(role).arn;
+        let mut one = whole.scoped_to_role(&old_role(role));
+        one.roles.retain(|other, _| *other == arn);
+        for change in decide(Duty::Grants, &one).changes() {
+            prop_assert_eq!(change.role(), Some(&arn));
+            let held_by = change.existing().and_then(|a| a.mark.as_ref()).map(|mark| &mark.role_arn);
+            prop_assert!(held_by.is_none_or(|holder| *holder == arn), "{}", change);
+        }
+    }
+
+    #[test]
+    fn no_place_is_taken_from_a_role_whose_grant_stands(world in world()) {
+        let before = built(&world);
+        for duty in BOTH {
+            for change in decide(duty, &before).changes().iter().filter(|c| c.takes_away()) {
+                let standing = change.existing().unwrap();
+                let holder = &standing.mark.as_ref().unwrap().role_arn;
+                let Some(drawn) = ROLES.iter().position(|name| role(name).arn == *holder).map(|i| &world.roles[i]) else {
+                    continue;
+                };
+                let cluster = CLUSTERS.iter().position(|name| cluster_id(name) == standing.cluster).unwrap();
+                let asks = drawn.exists && drawn.grants.iter().any(|(workload, selector)| {
+                    WORKLOADS[*workload] == standing.workload.to_string()
+                        && SELECTORS[*selector].1.is_some_and(|clusters| clusters.contains(&cluster))
+                });
+                prop_assert!(!asks || (drawn.made_again && !drawn.trusting), "{}", change);
+            }
+        }
+    }
+}

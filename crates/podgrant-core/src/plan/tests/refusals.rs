@@ -1,0 +1,321 @@
+//! Each no, and why.
+
+use insta::assert_snapshot;
+
+use super::*;
+
+#[test]
+fn what_someone_else_made_is_never_touched() {
+    let theirs = foreign("prod-eu", "payments/api");
+    let world = snapshot([payments()], [cluster("prod-eu")], [theirs.clone()]);
+    assert_snapshot!(grants(&world), @"
+    ! foreign association: eu-west-1/prod-eu payments/api role payments (payments/api@prod-eu): association a-prodeupaymentsapi stands there, made by someone else; podgrant never touches it: delete it, or take the grant back
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
+    ");
+
+    // Nor described and found to grant something else.
+    let world = snapshot([payments()], [cluster("prod-eu")], [theirs.clone().granting(&role("x"))]);
+    assert_snapshot!(grants(&world), @"
+    ! foreign association: eu-west-1/prod-eu payments/api role payments (payments/api@prod-eu): association a-prodeupaymentsapi stands there, made by someone else; podgrant never touches it: delete it, or take the grant back
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
+    ");
+
+    // One that grants just what is asked will do.
+    let world = snapshot([payments()], [cluster("prod-eu")], [theirs.granting(&payments())]);
+    assert_snapshot!(grants(&world), @"Plan: 0 to create, 0 to update, 0 to delete, 1 unchanged, 0 waiting, 0 findings.");
+}
+
+#[test]
+fn what_an_add_on_owns_is_never_touched_though_it_carries_our_mark() {
+    let owned = ours(&payments(), "prod-eu", PROD).owned_by("arn:aws:eks:…:addon/prod-eu/vpc-cni");
+    let changed = payments().tagged("podgrant/session-tags", "off");
+    let world = snapshot([changed], [cluster("prod-eu")], [owned.clone()]);
+    assert_snapshot!(grants(&world), @"
+    ! foreign association: eu-west-1/prod-eu payments/api role payments (payments/api@prod-eu): association a-prodeupaymentsapi stands there, made by arn:aws:eks:…:addon/prod-eu/vpc-cni; podgrant never touches it: delete it, or take the grant back
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
+    ");
+    let world = snapshot([role("payments")], [cluster("prod-eu")], [owned]);
+    assert_snapshot!(grants(&world), @"Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.");
+}
+
+#[test]
+fn a_mark_copied_from_another_association_makes_nothing_ours() {
+    let mut copied = ours(&payments(), "prod-eu", PROD);
+    copied.workload = foreign("prod-eu", "other/thing").workload;
+    let mut elsewhere = ours(&payments(), "prod-eu", PROD);
+    elsewhere.cluster = cluster_id("test-eu");
+    let world = snapshot(
+        [role("payments")],
+        [cluster("prod-eu"), cluster("test-eu")],
+        [copied, elsewhere],
+    );
+    assert_snapshot!(grants(&world), @"Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.");
+    assert_snapshot!(printed(Duty::Orphans { grace: 0 }, &Snapshot { roles: BTreeMap::new(), ..world }), @"Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.");
+}
+
+#[test]
+fn without_trust_nothing_new_is_made_and_what_stands_stays() {
+    let distrusting = role("payments").grant(PROD).tagged("podgrant/trust", "manage");
+    let world = snapshot([distrusting.clone()], [cluster("prod-eu")], []);
+    assert_snapshot!(grants(&world), @r#"
+    ! trust policy: role payments: the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com; add the statement {"Effect":"Allow","Principal":{"Service":"pods.eks.amazonaws.com"},"Action":["sts:AssumeRole","sts:TagSession"]}
+    ! not supported: role payments: podgrant/trust = manage: this version does not change trust policies
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 2 findings.
+    "#);
+    let standing = ours(&distrusting, "prod-eu", PROD);
+    let world = snapshot([distrusting], [cluster("prod-eu")], [standing]);
+    assert_snapshot!(grants(&world), @r#"
+    ! trust policy: role payments: the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com; add the statement {"Effect":"Allow","Principal":{"Service":"pods.eks.amazonaws.com"},"Action":["sts:AssumeRole","sts:TagSession"]}
+    ! not supported: role payments: podgrant/trust = manage: this version does not change trust policies
+    Plan: 0 to create, 0 to update, 0 to delete, 1 unchanged, 0 waiting, 2 findings.
+    "#);
+}
+
+#[test]
+fn without_trust_no_place_is_won() {
+    // The older claim is refused: the younger role is served.
+    let distrusting = role("old").grant(PROD).born(0);
+    let world = snapshot([distrusting.clone(), payments()], [cluster("prod-eu")], []);
+    assert_snapshot!(grants(&world), @r#"
+    + eu-west-1/prod-eu  payments/api  role payments  (payments/api@prod-eu)
+    ! trust policy: role old: the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com; add the statement {"Effect":"Allow","Principal":{"Service":"pods.eks.amazonaws.com"},"Action":["sts:AssumeRole","sts:TagSession"]}
+    ! conflict: eu-west-1/prod-eu payments/api role old (payments/api@prod-eu): arn:aws:iam::111122223333:role/payments has this service account already; a service account has one role on a cluster
+    Plan: 1 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 2 findings.
+    "#);
+
+    // A role made again, and without trust, is not the one that was trusted.
+    let standing = ours(&distrusting, "prod-eu", PROD);
+    let world = snapshot([distrusting.made_again()], [cluster("prod-eu")], [standing]);
+    assert_snapshot!(grants(&world), @r#"
+    - eu-west-1/prod-eu  payments/api  role old  (role deleted and made again)
+    ! trust policy: role old: the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com; add the statement {"Effect":"Allow","Principal":{"Service":"pods.eks.amazonaws.com"},"Action":["sts:AssumeRole","sts:TagSession"]}
+    Plan: 0 to create, 0 to update, 1 to delete, 0 unchanged, 0 waiting, 1 findings.
+    "#);
+}
+
+#[test]
+fn a_bad_tag_never_takes_down_its_neighbours() {
+    let asking = payments().grant("payments/api@prod-eu payments/worker").tagged("podgrant/grant/b", "b/b@prod-eu");
+    let world = snapshot([asking], [cluster("prod-eu")], []);
+    assert_snapshot!(grants(&world), @"
+    + eu-west-1/prod-eu  b/b  role payments  (b/b@prod-eu)
+    + eu-west-1/prod-eu  payments/api  role payments  (payments/api@prod-eu)
+    ! bad tag: role payments: tag podgrant/grant: column 37: expected @ and the clusters: a name (prod-eu), region/name, key=value pairs joined by +, or _ for the whole fleet, found nothing
+    Plan: 2 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
+    ");
+}
+
+#[test]
+fn a_bad_tag_keeps_what_it_made() {
+    let standing = ours(&payments(), "prod-eu", PROD);
+    let mistyped = payments().grant("payments/api prod-eu");
+    let world = snapshot([mistyped.clone()], [cluster("prod-eu")], [standing.clone()]);
+    assert_snapshot!(grants(&world), @"
+    ! bad tag: role payments: tag podgrant/grant: column 13: expected @ and the clusters: a name (prod-eu), region/name, key=value pairs joined by +, or _ for the whole fleet, found nothing
+    ! bad tag: role payments: tag podgrant/grant: column 21: expected / and a service account after the namespace, found nothing
+    ! kept: eu-west-1/prod-eu payments/api role payments (payments/api@prod-eu): tag podgrant/grant asked for it and has a part that does not parse; mend it, and the association stays or goes as it says
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 3 findings.
+    ");
+
+    // Also from another role that asks for the place.
+    let heir = role("heir").grant(PROD).trusting();
+    let world = snapshot([mistyped, heir], [cluster("prod-eu")], [standing.clone()]);
+    assert_snapshot!(grants(&world), @"
+    ! bad tag: role payments: tag podgrant/grant: column 13: expected @ and the clusters: a name (prod-eu), region/name, key=value pairs joined by +, or _ for the whole fleet, found nothing
+    ! bad tag: role payments: tag podgrant/grant: column 21: expected / and a service account after the namespace, found nothing
+    ! conflict: eu-west-1/prod-eu payments/api role heir (payments/api@prod-eu): arn:aws:iam::111122223333:role/payments has this service account, and a tag of it may still ask for it; mend or remove that tag
+    ! kept: eu-west-1/prod-eu payments/api role payments (payments/api@prod-eu): tag podgrant/grant asked for it and has a part that does not parse; mend it, and the association stays or goes as it says
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 4 findings.
+    ");
+
+    // To IAM, keys that differ only in case are one.
+    let miscased = role("payments").trusting().tagged("Podgrant/Grant", PROD);
+    let world = snapshot([miscased], [cluster("prod-eu")], [standing.clone()]);
+    assert_snapshot!(grants(&world), @"
+    ! bad tag: role payments: tag Podgrant/Grant: expected the prefix podgrant/ in just these letters
+    ! kept: eu-west-1/prod-eu payments/api role payments (payments/api@prod-eu): tag Podgrant/Grant asked for it and has a part that does not parse; mend it, and the association stays or goes as it says
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 2 findings.
+    ");
+
+    // A bad tag keeps nothing that another tag made.
+    let other = role("payments").trusting().tagged("podgrant/grant/batch", "nonsense");
+    let world = snapshot([other.clone()], [cluster("prod-eu")], [standing.clone()]);
+    assert_snapshot!(grants(&world), @"
+    - eu-west-1/prod-eu  payments/api  role payments  (grant withdrawn)
+    ! bad tag: role payments: tag podgrant/grant/batch: column 9: expected / and a service account after the namespace, found nothing
+    Plan: 0 to create, 0 to update, 1 to delete, 0 unchanged, 0 waiting, 1 findings.
+    ");
+    let world = snapshot([other], [cluster("prod-eu")], [standing.labelled("batch")]);
+    assert_snapshot!(grants(&world), @"
+    ! bad tag: role payments: tag podgrant/grant/batch: column 9: expected / and a service account after the namespace, found nothing
+    ! kept: eu-west-1/prod-eu payments/api role payments (payments/api@prod-eu): tag podgrant/grant/batch asked for it and has a part that does not parse; mend it, and the association stays or goes as it says
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 2 findings.
+    ");
+}
+
+#[test]
+fn a_bad_setting_changes_nothing_that_stands() {
+    let before = payments()
+        .tagged("podgrant/session-tags", "off")
+        .tagged("podgrant/target-role", "arn:aws:iam::222233334444:role/target");
+    let after = before
+        .clone()
+        .tagged("podgrant/session-tags", "of")
+        .tagged("podgrant/target-role", "target")
+        .grant("payments/api@prod-eu payments/new@prod-eu");
+    let standing = ours(&before, "prod-eu", PROD);
+    let world = snapshot([after.clone()], [cluster("prod-eu")], [standing.clone()]);
+    assert_snapshot!(grants(&world), @r#"
+    ! bad tag: role payments: tag podgrant/session-tags: expected on or off, found "of"
+    ! bad tag: role payments: tag podgrant/target-role: "target" is not a role ARN such as arn:aws:iam::111122223333:role/name; until it is mended the role gets nothing new, and what it has stays as it is
+    Plan: 0 to create, 0 to update, 0 to delete, 1 unchanged, 0 waiting, 2 findings.
+    "#);
+
+    // Made again meanwhile: served in place, with the settings that stand.
+    let world = snapshot([after.made_again()], [cluster("prod-eu")], [standing]);
+    assert_snapshot!(grants(&world), @r#"
+    ~ eu-west-1/prod-eu  payments/api  role payments  role id AROAPAYMENTS -> AROAPAYMENTS2
+    ! bad tag: role payments: tag podgrant/session-tags: expected on or off, found "of"
+    ! bad tag: role payments: tag podgrant/target-role: "target" is not a role ARN such as arn:aws:iam::111122223333:role/name; until it is mended the role gets nothing new, and what it has stays as it is
+    Plan: 0 to create, 1 to update, 0 to delete, 0 unchanged, 0 waiting, 2 findings.
+    "#);
+}
+
+#[test]
+fn patterns_are_refused_aloud_and_keep_what_they_may_mean() {
+    let pattern = role("payments").grant("payments/_@prod-eu job-_/api@prod-eu").trusting();
+    let standing = ours(&payments(), "prod-eu", PROD);
+    let world = snapshot([pattern.clone()], [cluster("prod-eu")], [standing.clone()]);
+    assert_snapshot!(grants(&world), @"
+    ! pattern not expanded: role payments (job-_/api@prod-eu): namespace and service account patterns need the cluster's Kubernetes API, which this version does not ask; name the service account
+    ! pattern not expanded: role payments (payments/_@prod-eu): namespace and service account patterns need the cluster's Kubernetes API, which this version does not ask; name the service account
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 2 findings.
+    ");
+
+    let heir = role("heir").grant(PROD).trusting();
+    let world = snapshot([pattern, heir], [cluster("prod-eu")], [standing.clone()]);
+    assert_snapshot!(grants(&world), @"
+    ! pattern not expanded: role payments (job-_/api@prod-eu): namespace and service account patterns need the cluster's Kubernetes API, which this version does not ask; name the service account
+    ! pattern not expanded: role payments (payments/_@prod-eu): namespace and service account patterns need the cluster's Kubernetes API, which this version does not ask; name the service account
+    ! conflict: eu-west-1/prod-eu payments/api role heir (payments/api@prod-eu): arn:aws:iam::111122223333:role/payments has this service account, and a tag of it may still ask for it; mend or remove that tag
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 3 findings.
+    ");
+
+    let elsewhere = role("payments").grant("payments/_@test-eu batch/_@prod-eu").trusting();
+    let world = snapshot([elsewhere], [cluster("prod-eu"), cluster("test-eu")], [standing]);
+    assert_snapshot!(grants(&world), @"
+    - eu-west-1/prod-eu  payments/api  role payments  (grant withdrawn)
+    ! pattern not expanded: role payments (batch/_@prod-eu): namespace and service account patterns need the cluster's Kubernetes API, which this version does not ask; name the service account
+    ! pattern not expanded: role payments (payments/_@test-eu): namespace and service account patterns need the cluster's Kubernetes API, which this version does not ask; name the service account
+    Plan: 0 to create, 0 to update, 1 to delete, 0 unchanged, 0 waiting, 2 findings.
+    ");
+}
+
+#[test]
+fn a_cluster_that_is_not_there_is_news_only_in_a_whole_view() {
+    let asking = role("payments").grant("a/b@prod a/c@us-east-1/prod-eu d/e@env=none").trusting();
+    let world = snapshot([asking], [cluster("prod-eu")], []);
+    assert_snapshot!(grants(&world), @"
+    ! no such cluster: a/b role payments (a/b@prod): no configured region has a cluster prod; the grant is made when there is one
+    ! no such cluster: a/c role payments (a/c@us-east-1/prod-eu): no configured region has a cluster us-east-1/prod-eu; the grant is made when there is one
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 2 findings.
+    ");
+    assert_snapshot!(grants(&world.clone().with_gap(None)), @"Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.");
+    assert_snapshot!(grants(&world.scoped_to_cluster("prod-eu")), @"Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.");
+}
+
+#[test]
+fn a_name_that_means_two_clusters_is_refused_and_keeps_what_stands() {
+    let clusters = [cluster("prod"), cluster("us-east-1/prod")];
+    let asking = role("payments").grant("payments/api@prod").trusting();
+    let standing = ours(&asking, "prod", "payments/api@prod");
+    let world = snapshot([asking.clone()], clusters.clone(), [standing.clone()]);
+    assert_snapshot!(grants(&world), @"
+    ! ambiguous cluster: eu-west-1/prod payments/api role payments (payments/api@prod): prod is a cluster in eu-west-1 and us-east-1; say which, as in eu-west-1/prod
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
+    ");
+
+    // Nor does another role get the place for it.
+    let heir = role("heir").grant("payments/api@eu-west-1/prod").trusting();
+    let world = snapshot([asking.clone(), heir], clusters.clone(), [standing]);
+    assert_snapshot!(grants(&world), @"
+    ! ambiguous cluster: eu-west-1/prod payments/api role payments (payments/api@prod): prod is a cluster in eu-west-1 and us-east-1; say which, as in eu-west-1/prod
+    ! conflict: eu-west-1/prod payments/api role heir (payments/api@eu-west-1/prod): arn:aws:iam::111122223333:role/payments has this service account, and a tag of it may still ask for it; mend or remove that tag
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 2 findings.
+    ");
+
+    // In a pass over one of the two, it is that one's news.
+    let world = snapshot([asking], clusters, []);
+    assert_snapshot!(grants(&world.clone().scoped_to_cluster("us-east-1/prod")), @"
+    ! ambiguous cluster: us-east-1/prod payments/api role payments (payments/api@prod): prod is a cluster in eu-west-1 and us-east-1; say which, as in eu-west-1/prod
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
+    ");
+    assert_snapshot!(grants(&world.scoped_to_cluster("test")), @"Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.");
+}
+
+#[test]
+fn a_cluster_that_opted_out_is_left_alone() {
+    let named = payments().tagged("podgrant/grant/fleet", "a/b@_");
+    for value in ["off", " off ", "Off", "false"] {
+        let out = cluster("prod-eu").tagged("podgrant/enroll", value);
+        let withdrawn = ours(&named, "prod-eu", "x/y@prod-eu");
+        let plan = plan(Duty::Grants, &snapshot([named.clone()], [out], [withdrawn]), &TagKeys::default());
+        assert_eq!(plan.changes, [], "{value}");
+        assert_eq!(plan.findings.len(), 1, "{plan}");
+    }
+    let out = cluster("prod-eu").tagged("podgrant/enroll", "off");
+    assert_snapshot!(grants(&snapshot([named.clone()], [out], [])), @"
+    ! cluster opted out: eu-west-1/prod-eu payments/api role payments (payments/api@prod-eu): the cluster carries podgrant/enroll = off
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
+    ");
+    let back_in = cluster("prod-eu").tagged("podgrant/enroll", "on");
+    assert_snapshot!(grants(&snapshot([named], [back_in], [])), @"
+    + eu-west-1/prod-eu  a/b  role payments  (a/b@_)
+    + eu-west-1/prod-eu  payments/api  role payments  (payments/api@prod-eu)
+    Plan: 2 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.
+    ");
+}
+
+#[test]
+fn a_cluster_gets_grants_when_it_is_ready() {
+    let named = payments().tagged("podgrant/grant/fleet", "a/b@_");
+    let shown: Vec<String> = ["ACTIVE", "UPDATING", "CREATING", "PENDING", "RESTORING", "DELETING", "FAILED"]
+        .iter()
+        .map(|status| {
+            // One stands, withdrawn: it goes only where the cluster can take orders.
+            let standing = ours(&named, "prod-eu", "x/y@prod-eu");
+            let world = snapshot([named.clone()], [cluster("prod-eu").status(status)], [standing]);
+            format!("{status}\n{}\n", grants(&world))
+        })
+        .collect();
+    assert_snapshot!(shown.concat(), @"
+    ACTIVE
+    + eu-west-1/prod-eu  a/b  role payments  (a/b@_)
+    + eu-west-1/prod-eu  payments/api  role payments  (payments/api@prod-eu)
+    - eu-west-1/prod-eu  x/y  role payments  (grant withdrawn)
+    Plan: 2 to create, 0 to update, 1 to delete, 0 unchanged, 0 waiting, 0 findings.
+    UPDATING
+    + eu-west-1/prod-eu  a/b  role payments  (a/b@_)
+    + eu-west-1/prod-eu  payments/api  role payments  (payments/api@prod-eu)
+    - eu-west-1/prod-eu  x/y  role payments  (grant withdrawn)
+    Plan: 2 to create, 0 to update, 1 to delete, 0 unchanged, 0 waiting, 0 findings.
+    CREATING
+    ! cluster not ready: eu-west-1/prod-eu a/b role payments (a/b@_): the cluster is CREATING; the grant is made when it is ready
+    ! cluster not ready: eu-west-1/prod-eu payments/api role payments (payments/api@prod-eu): the cluster is CREATING; the grant is made when it is ready
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 2 findings.
+    PENDING
+    ! cluster not ready: eu-west-1/prod-eu a/b role payments (a/b@_): the cluster is PENDING; the grant is made when it is ready
+    ! cluster not ready: eu-west-1/prod-eu payments/api role payments (payments/api@prod-eu): the cluster is PENDING; the grant is made when it is ready
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 2 findings.
+    RESTORING
+    ! cluster not ready: eu-west-1/prod-eu a/b role payments (a/b@_): the cluster is RESTORING; the grant is made when it is ready
+    ! cluster not ready: eu-west-1/prod-eu payments/api role payments (payments/api@prod-eu): the cluster is RESTORING; the grant is made when it is ready
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 2 findings.
+    DELETING
+    ! cluster not ready: eu-west-1/prod-eu payments/api role payments (payments/api@prod-eu): the cluster is DELETING
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
+    FAILED
+    ! cluster not ready: eu-west-1/prod-eu payments/api role payments (payments/api@prod-eu): the cluster is FAILED
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
+    ");
+}

@@ -1,0 +1,219 @@
+//! Configuration from the environment, checked whole before any work is done.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use podgrant_core::{Limits, Region, TagKeys};
+
+/// What a function is told by its environment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The regions whose clusters are in the fleet. Never empty.
+    pub regions: Vec<Region>,
+    /// The bus for outcome events; none: outcomes are only logged.
+    pub event_bus: Option<String>,
+    /// The function's own queue, for work that comes back; none: it is only reported.
+    pub queue_url: Option<String>,
+    /// ARNs of podgrant's own roles: their calls wake nobody.
+    pub own_roles: Vec<String>,
+    pub tag_keys: TagKeys,
+    pub limits: Limits,
+    /// Plans are printed and not applied.
+    pub dry_run: bool,
+    /// How long unfinished work waits on its queue, in seconds.
+    pub retry_delay: i64,
+    /// How long unfinished work comes back before it is given up, in seconds.
+    pub give_up_after: i64,
+    /// How long a role may name clusters that are not there, in seconds.
+    pub orphan_grace: i64,
+}
+
+/// A variable that can't be used: which, why, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{variable}: {problem}")]
+pub struct ConfigError {
+    pub variable: &'static str,
+    pub problem: String,
+}
+
+/// Every variable that a function reads, besides the AWS SDK's own: name,
+/// default, and meaning. The README's table is made from it.
+pub const VARIABLES: &[(&str, &str, &str)] = &[
+    ("PODGRANT_REGIONS", "the function's own region", "Regions whose clusters are in the fleet, parted by commas."),
+    ("PODGRANT_EVENT_BUS", "none", "Name or ARN of the bus for outcome events; without one they are only logged."),
+    ("PODGRANT_QUEUE_URL", "none", "The function's own queue, for work that can't be done yet; without one it is only reported."),
+    ("PODGRANT_OWN_ROLES", "none", "ARNs of podgrant's own roles, parted by commas: what they do wakes nobody."),
+    ("PODGRANT_TAG_PREFIX", "podgrant/", "What podgrant's tags begin with."),
+    ("PODGRANT_MAX_DELETIONS", "100", "A pass that would delete more associations deletes none."),
+    ("PODGRANT_MAX_DELETION_SHARE", "0.2", "A pass over the fleet that would delete a larger share of the managed associations deletes none (it binds from 10 deletions)."),
+    ("PODGRANT_DRY_RUN", "off", "on: plans are logged and not applied."),
+    ("PODGRANT_RETRY_DELAY", "60", "Seconds that unfinished work waits on its queue, at most 900."),
+    ("PODGRANT_GIVE_UP_AFTER", "3600", "Seconds after which unfinished work is given up, with an event."),
+    ("PODGRANT_ORPHAN_GRACE", "604800", "Seconds that a role may name clusters that are not there before it is reported."),
+    ("PODGRANT_LOG", "info", "What is logged, as tracing's filters say it: info, debug, podgrant_aws=debug."),
+];
+
+impl Config {
+    /// Reads the process's environment.
+    ///
+    /// # Errors
+    /// The first variable that can't be used.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_variables(|name| std::env::var(name).ok())
+    }
+
+    /// Reads variables from anywhere. Empty is the same as absent.
+    ///
+    /// # Errors
+    /// The first variable that can't be used.
+    pub fn from_variables(read: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let variable = |name: &'static str| {
+            debug_assert!(VARIABLES.iter().any(|(known, ..)| *known == name), "{name} is not in the table");
+            read(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+        };
+        let home = read("AWS_REGION").or_else(|| read("AWS_DEFAULT_REGION"));
+        let regions = variable("PODGRANT_REGIONS").or(home).ok_or_else(|| ConfigError {
+            variable: "PODGRANT_REGIONS",
+            problem: "neither it nor AWS_REGION is set; name the regions, such as eu-west-1,us-east-1".to_owned(),
+        })?;
+        let regions = list(&regions)
+            .map(|region| parsed("PODGRANT_REGIONS", region))
+            .collect::<Result<Vec<Region>, _>>()?;
+        if regions.is_empty() {
+            return Err(ConfigError {
+                variable: "PODGRANT_REGIONS",
+                problem: "names no region; expected some such as eu-west-1,us-east-1".to_owned(),
+            });
+        }
+        let tag_keys = match variable("PODGRANT_TAG_PREFIX") {
+            None => TagKeys::default(),
+            Some(prefix) => TagKeys::with_prefix(&prefix)
+                .map_err(|problem| ConfigError { variable: "PODGRANT_TAG_PREFIX", problem })?,
+        };
+        let number = |name: &'static str, default: i64, most: i64| match variable(name) {
+            None => Ok(default),
+            Some(text) => within(name, parsed::<i64>(name, &text)?, 0, most),
+        };
+        let defaults = Limits::default();
+        let share = match variable("PODGRANT_MAX_DELETION_SHARE") {
+            None => defaults.share,
+            Some(text) => {
+                let share: f64 = parsed("PODGRANT_MAX_DELETION_SHARE", &text)?;
+                within("PODGRANT_MAX_DELETION_SHARE", share, 0.0, 1.0)?
+            }
+        };
+        let deletions = match variable("PODGRANT_MAX_DELETIONS") {
+            None => defaults.deletions,
+            Some(text) => parsed("PODGRANT_MAX_DELETIONS", &text)?,
+        };
+        let dry_run = match variable("PODGRANT_DRY_RUN").as_deref() {
+            None | Some("off" | "false") => false,
+            Some("on" | "true") => true,
+            Some(other) => {
+                return Err(ConfigError {
+                    variable: "PODGRANT_DRY_RUN",
+                    problem: format!("expected on or off, found {other:?}"),
+                });
+            }
+        };
+        Ok(Self {
+            regions,
+            event_bus: variable("PODGRANT_EVENT_BUS"),
+            queue_url: variable("PODGRANT_QUEUE_URL"),
+            own_roles: variable("PODGRANT_OWN_ROLES")
+                .iter()
+                .flat_map(|roles| list(roles))
+                .map(str::to_owned)
+                .collect(),
+            tag_keys,
+            limits: Limits { deletions, share, ..defaults },
+            dry_run,
+            // SQS delays a message by 15 minutes at most.
+            retry_delay: number("PODGRANT_RETRY_DELAY", 60, 900)?,
+            // SQS keeps a message for 14 days at most.
+            give_up_after: number("PODGRANT_GIVE_UP_AFTER", 3600, 14 * 24 * 3600)?,
+            orphan_grace: number("PODGRANT_ORPHAN_GRACE", 7 * 24 * 3600, i64::MAX)?,
+        })
+    }
+}
+
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+fn parsed<T: FromStr<Err: Display>>(variable: &'static str, text: &str) -> Result<T, ConfigError> {
+    text.parse().map_err(|error| ConfigError { variable, problem: format!("{text:?}: {error}") })
+}
+
+fn within<T: PartialOrd + Display>(variable: &'static str, value: T, least: T, most: T) -> Result<T, ConfigError> {
+    if value >= least && value <= most {
+        Ok(value)
+    } else {
+        Err(ConfigError { variable, problem: format!("expected {least} to {most}, found {value}") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::from_variables(|name| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn a_region_is_all_it_needs() {
+        let config = config(&[("AWS_REGION", "eu-west-1"), ("PODGRANT_QUEUE_URL", " ")]).unwrap();
+        assert_eq!(config.regions, ["eu-west-1".parse().unwrap()]);
+        assert_eq!(config.queue_url, None);
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!((config.retry_delay, config.give_up_after, config.orphan_grace), (60, 3600, 604_800));
+        assert!(!config.dry_run);
+    }
+
+    #[test]
+    fn every_variable_is_read() {
+        let config = config(&[
+            ("AWS_REGION", "eu-west-1"),
+            ("PODGRANT_REGIONS", "eu-west-1, us-east-1"),
+            ("PODGRANT_EVENT_BUS", "podgrant"),
+            ("PODGRANT_QUEUE_URL", "https://queue.example/q"),
+            ("PODGRANT_OWN_ROLES", "arn:a,arn:b"),
+            ("PODGRANT_TAG_PREFIX", "team/"),
+            ("PODGRANT_MAX_DELETIONS", "7"),
+            ("PODGRANT_MAX_DELETION_SHARE", "0.5"),
+            ("PODGRANT_DRY_RUN", "on"),
+            ("PODGRANT_RETRY_DELAY", "1"),
+            ("PODGRANT_GIVE_UP_AFTER", "2"),
+            ("PODGRANT_ORPHAN_GRACE", "3"),
+        ])
+        .unwrap();
+        assert_eq!(config.regions.len(), 2);
+        assert_eq!(config.own_roles, ["arn:a", "arn:b"]);
+        assert_eq!(config.tag_keys.key("grant"), "team/grant");
+        assert_eq!((config.limits.deletions, config.limits.share), (7, 0.5));
+        assert_eq!((config.retry_delay, config.give_up_after, config.orphan_grace), (1, 2, 3));
+        assert!(config.dry_run);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_said() {
+        let region = ("AWS_REGION", "eu-west-1");
+        for (variables, expected) in [
+            (vec![], "PODGRANT_REGIONS: neither it nor AWS_REGION is set"),
+            (vec![("PODGRANT_REGIONS", "europe")], "\"europe\" is not an AWS region"),
+            (vec![("PODGRANT_REGIONS", ",")], "names no region"),
+            (vec![region, ("PODGRANT_MAX_DELETIONS", "-1")], "PODGRANT_MAX_DELETIONS: \"-1\""),
+            (vec![region, ("PODGRANT_MAX_DELETION_SHARE", "20")], "expected 0 to 1, found 20"),
+            (vec![region, ("PODGRANT_MAX_DELETION_SHARE", "NaN")], "expected 0 to 1"),
+            (vec![region, ("PODGRANT_RETRY_DELAY", "901")], "expected 0 to 900"),
+            (vec![region, ("PODGRANT_DRY_RUN", "yes")], "expected on or off"),
+            (vec![region, ("PODGRANT_TAG_PREFIX", "a b")], "PODGRANT_TAG_PREFIX"),
+        ] {
+            let error = config(&variables).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

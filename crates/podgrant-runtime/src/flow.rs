@@ -1,0 +1,233 @@
+//! One way through, the same for all functions: observe, plan, guard, apply, report.
+
+use std::collections::BTreeMap;
+
+use podgrant_aws::{Aws, BusEvent, DelayedMessage};
+use podgrant_core::outcome::{FollowUp, Wait};
+use podgrant_core::{Finding, FindingKind, Outcome, Verdict, guard, plan};
+use podgrant_events::{Cause, OutcomeEvent, Wake, deferred};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::report::{ChangeReport, Ending, Report};
+use crate::scope::{Function, Task, scope};
+
+/// Time kept back before the deadline, for the report: the longest single call
+/// and the messages that take over what is left.
+const REPORTING_MS: i64 = 10_000;
+
+/// Everything that a function needs to serve messages.
+#[derive(Debug, Clone)]
+pub struct Flow {
+    pub function: Function,
+    pub aws: Aws,
+    pub config: Config,
+    pub clock: Clock,
+}
+
+/// Where a message came from, and so where its unfinished work can go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    Queue,
+    /// A direct invoke: unfinished work is reported, and not queued.
+    Invoke,
+}
+
+impl Flow {
+    /// Serves one wake-up, before `deadline` in milliseconds since 1970.
+    pub async fn serve(&self, wake: &Wake, origin: Origin, deadline: i64) -> Report {
+        let began = self.clock.millis();
+        let name = self.function.name();
+        let mut report = match scope(self.function, &wake.trigger, &self.config) {
+            None => Report::of_nothing(
+                name,
+                &wake.id,
+                Ending::Dropped,
+                format!("{name} has nothing to do with {:?}", wake.trigger),
+            ),
+            Some(task) => self.perform(&task, wake, origin, deadline).await,
+        };
+        report.duration_ms = self.clock.millis() - began;
+        report
+    }
+
+    async fn perform(&self, task: &Task, wake: &Wake, origin: Origin, deadline: i64) -> Report {
+        let name = self.function.name();
+        let snapshot = match self.aws.observe(&task.view, self.clock.seconds()).await {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                return Report::of_nothing(name, &wake.id, Ending::Failed, error.to_string());
+            }
+        };
+        let plan = plan(task.duty, &snapshot, self.aws.keys());
+        tracing::debug!(id = %wake.id, %plan, "planned");
+        let approved = guard(plan, &snapshot, &self.config.limits);
+        let outcomes = if self.config.dry_run {
+            Vec::new()
+        } else {
+            let up = || self.clock.millis() >= deadline - REPORTING_MS;
+            self.aws.apply(&approved, &snapshot, &wake.id, up).await
+        };
+
+        let mut findings = approved.findings().to_vec();
+        let mut waits = approved.waits().to_vec();
+        waits.extend(outcomes.iter().filter_map(|outcome| match &outcome.verdict {
+            Verdict::NotYet(wait) => Some(wait.clone()),
+            _ => None,
+        }));
+        let began = wake.began.unwrap_or_else(|| self.clock.seconds());
+        if !waits.is_empty() && self.clock.seconds() - began >= self.config.give_up_after {
+            findings.extend(waits.drain(..).map(|wait| gave_up(&wait, began, self.clock.seconds())));
+        }
+
+        let mut problems: Vec<String> = snapshot.gaps.iter().map(|gap| gap.why.clone()).collect();
+        problems.extend(outcomes.iter().filter_map(|outcome| match &outcome.verdict {
+            Verdict::Failed { reason } => Some(reason.clone()),
+            _ => None,
+        }));
+        problems.extend(self.put_off(&waits, wake, began, origin).await.err());
+        problems.extend(self.tell(&outcomes, &findings, wake).await.err());
+
+        let ending = match (problems.is_empty(), waits.is_empty()) {
+            (false, _) => Ending::Failed,
+            (true, false) => Ending::NotYet,
+            (true, true) => Ending::Done,
+        };
+        self.log(&outcomes, &findings, &waits, wake);
+        let changes = if self.config.dry_run {
+            let planned = approved.changes().iter();
+            planned.map(|change| ChangeReport { change: change.to_string(), verdict: None }).collect()
+        } else {
+            outcomes.iter().map(changed).collect()
+        };
+        Report {
+            function: name,
+            id: wake.id.clone(),
+            ending,
+            reason: (!problems.is_empty()).then(|| problems.join("; ")),
+            dry_run: self.config.dry_run,
+            changes,
+            findings,
+            waiting: waits.into_iter().map(|wait| wait.reason).collect(),
+            unchanged: approved.unchanged(),
+            duration_ms: 0,
+        }
+    }
+
+    /// Puts unfinished work back on the function's queue, as fresh messages:
+    /// redelivery would burn the retries meant for real failures.
+    async fn put_off(&self, waits: &[Wait], wake: &Wake, began: i64, origin: Origin) -> Result<(), String> {
+        if origin == Origin::Invoke || self.config.dry_run || waits.is_empty() {
+            return Ok(());
+        }
+        let Some(queue_url) = &self.config.queue_url else {
+            return Err("work is left for later, and PODGRANT_QUEUE_URL names no queue for it".to_owned());
+        };
+        // One message for each thing to come back for, whatever the number of reasons.
+        let unique: BTreeMap<&FollowUp, &Wait> = waits.iter().map(|wait| (&wait.follow_up, wait)).collect();
+        let attempt = wake.attempt + 1;
+        let messages: Vec<DelayedMessage> = unique
+            .into_iter()
+            .map(|(follow_up, wait)| DelayedMessage {
+                body: deferred(follow_up, &wait.reason, began, attempt, wake).to_string(),
+                delay_seconds: self.delay(follow_up, attempt),
+            })
+            .collect();
+        self.aws.send_later(queue_url, &messages).await.map_err(|error| error.to_string())
+    }
+
+    /// Seconds until the next look. A cluster takes minutes; what AWS will show
+    /// any moment is looked for sooner at first.
+    fn delay(&self, follow_up: &FollowUp, attempt: u32) -> i32 {
+        let most = i32::try_from(self.config.retry_delay).unwrap_or(900);
+        match follow_up {
+            FollowUp::ClusterCreating { .. } | FollowUp::ClusterDeleting { .. } => most,
+            _ => most.min(5i32.saturating_mul(1 << attempt.clamp(1, 8).saturating_sub(1))),
+        }
+    }
+
+    /// Puts what was done and refused on the bus.
+    async fn tell(&self, outcomes: &[Outcome], findings: &[Finding], wake: &Wake) -> Result<(), String> {
+        let cause = Cause {
+            id: wake.id.clone(),
+            asked_by: wake.asked_by.clone(),
+            time: wake.time.clone(),
+        };
+        let done = outcomes.iter().filter(|outcome| outcome.verdict == Verdict::Done);
+        let events: Vec<BusEvent> = done
+            .filter_map(|o| OutcomeEvent::of_change(&o.change, o.association.as_ref(), &cause))
+            .chain(findings.iter().filter_map(|finding| OutcomeEvent::of_finding(finding, &cause)))
+            .map(|event| BusEvent {
+                detail_type: event.detail_type().to_owned(),
+                detail: event.detail().to_string(),
+                resources: event.resources(),
+            })
+            .collect();
+        match &self.config.event_bus {
+            Some(bus) if !events.is_empty() && !self.config.dry_run => {
+                self.aws.put_events(bus, &events).await.map_err(|error| error.to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn log(&self, outcomes: &[Outcome], findings: &[Finding], waits: &[Wait], wake: &Wake) {
+        let id = &wake.id;
+        let asked_by = wake.asked_by.as_deref();
+        for outcome in outcomes {
+            let change = &outcome.change;
+            let (word, reason) = match &outcome.verdict {
+                Verdict::Done => ("done", None),
+                Verdict::NotYet(wait) => ("not-yet", Some(&wait.reason)),
+                Verdict::Dropped { reason } => ("dropped", Some(reason)),
+                Verdict::Failed { reason } => ("failed", Some(reason)),
+            };
+            tracing::info!(
+                id, asked_by, outcome = word, %change, reason,
+                cluster = change.cluster().map(tracing::field::display),
+                role = change.role().map(tracing::field::display),
+                "change"
+            );
+        }
+        for finding in findings {
+            tracing::warn!(
+                id, asked_by, kind = %finding.kind, reason = finding.reason,
+                cluster = finding.cluster.as_ref().map(tracing::field::display),
+                workload = finding.workload.as_ref().map(tracing::field::display),
+                role = finding.role.as_ref().map(tracing::field::display),
+                grant = finding.grant,
+                "finding"
+            );
+        }
+        for wait in waits {
+            tracing::info!(id, outcome = "not-yet", reason = wait.reason, "wait");
+        }
+    }
+}
+
+fn changed(outcome: &Outcome) -> ChangeReport {
+    ChangeReport { change: outcome.change.to_string(), verdict: Some(outcome.verdict.clone()) }
+}
+
+fn gave_up(wait: &Wait, began: i64, now: i64) -> Finding {
+    let (cluster, role) = match &wait.follow_up {
+        FollowUp::ClusterCreating { cluster }
+        | FollowUp::ClusterGrants { cluster }
+        | FollowUp::AgentStarting { cluster }
+        | FollowUp::ClusterDeleting { cluster } => (Some(cluster.clone()), None),
+        FollowUp::Role { name } | FollowUp::RoleGone { name } => (None, Some(name)),
+    };
+    let about = role.map(|name| format!("role {name}: ")).unwrap_or_default();
+    Finding {
+        kind: FindingKind::GaveUp,
+        role: None,
+        cluster,
+        workload: None,
+        grant: None,
+        reason: format!(
+            "{about}{}; waited {} s, longer than PODGRANT_GIVE_UP_AFTER allows; the next sweep looks again",
+            wait.reason,
+            now - began
+        ),
+    }
+}

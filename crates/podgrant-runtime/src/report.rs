@@ -1,0 +1,74 @@
+//! What a message led to: for the log, for the bus, and as the answer to a
+//! direct invoke.
+
+use podgrant_core::{Finding, Verdict};
+use serde::Serialize;
+
+/// What became of one message.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    pub function: &'static str,
+    /// The event's id; the answer to whoever asks which message this was.
+    pub id: String,
+    pub ending: Ending,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// True where the plan was only printed.
+    pub dry_run: bool,
+    pub changes: Vec<ChangeReport>,
+    /// What a person should know.
+    pub findings: Vec<Finding>,
+    /// What comes back as a fresh message, and why.
+    pub waiting: Vec<String>,
+    pub unchanged: usize,
+    pub duration_ms: i64,
+}
+
+/// One change, as the plan prints it, and how it ended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChangeReport {
+    pub change: String,
+    #[serde(flatten)]
+    pub verdict: Option<Verdict>,
+}
+
+/// What is to become of the message itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// Acknowledged: all is as it should be.
+    Done,
+    /// Acknowledged: what is left comes back as fresh messages.
+    NotYet,
+    /// Acknowledged: nothing for this function to do.
+    Dropped,
+    /// Not acknowledged: delivered again, and at last to the dead-letter queue.
+    Failed,
+    /// Not acknowledged either: no delivery will make sense of it.
+    Malformed,
+}
+
+impl Report {
+    /// A report of a message that led to nothing.
+    pub fn of_nothing(function: &'static str, id: &str, ending: Ending, reason: String) -> Self {
+        Self {
+            function,
+            id: id.to_owned(),
+            ending,
+            reason: Some(reason),
+            dry_run: false,
+            changes: Vec::new(),
+            findings: Vec::new(),
+            waiting: Vec::new(),
+            unchanged: 0,
+            duration_ms: 0,
+        }
+    }
+
+    /// Whether the message must stay on its queue.
+    pub fn is_failure(&self) -> bool {
+        matches!(self.ending, Ending::Failed | Ending::Malformed)
+    }
+}

@@ -1,0 +1,86 @@
+//! From a trigger to what has to be looked at: the one place that knows which
+//! function answers which event.
+
+use podgrant_aws::View;
+use podgrant_core::outcome::FollowUp;
+use podgrant_core::plan::Duty;
+use podgrant_events::Trigger;
+
+use crate::config::Config;
+
+/// One of podgrant's Lambda functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Function {
+    InstallAgent,
+    ReconcileAssociations,
+    CleanUpOrphans,
+}
+
+impl Function {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InstallAgent => "install-agent",
+            Self::ReconcileAssociations => "reconcile-associations",
+            Self::CleanUpOrphans => "clean-up-orphans",
+        }
+    }
+}
+
+/// What a message asks of a function: where to look, and what to make true.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    pub view: View,
+    pub duty: Duty,
+}
+
+/// The task that a trigger means for a function; `None` where it is another's.
+pub fn scope(function: Function, trigger: &Trigger, config: &Config) -> Option<Task> {
+    let (view, duty) = match function {
+        Function::InstallAgent => {
+            let announce = |announce| Duty::Agents { announce };
+            match trigger {
+                Trigger::ClusterCreated { cluster }
+                | Trigger::FollowUp(FollowUp::ClusterCreating { cluster }) => {
+                    (View::ClusterAgent { cluster: cluster.clone() }, announce(true))
+                }
+                Trigger::AgentHealthChanged { cluster }
+                | Trigger::FollowUp(FollowUp::AgentStarting { cluster }) => {
+                    (View::ClusterAgent { cluster: cluster.clone() }, announce(false))
+                }
+                Trigger::Sweep => (View::FleetAgents, announce(false)),
+                _ => return None,
+            }
+        }
+        Function::ReconcileAssociations => {
+            let view = match trigger {
+                Trigger::RoleChanged { role } | Trigger::RoleTrustChanged { role } => {
+                    View::Role { name: role.name.clone() }
+                }
+                Trigger::FollowUp(FollowUp::Role { name }) => View::Role { name: name.clone() },
+                Trigger::ClusterReady { cluster }
+                | Trigger::ClusterRetagged { cluster }
+                | Trigger::AssociationChanged { cluster, .. }
+                | Trigger::FollowUp(FollowUp::ClusterGrants { cluster }) => {
+                    View::ClusterGrants { cluster: cluster.clone() }
+                }
+                Trigger::Sweep => View::Fleet,
+                _ => return None,
+            };
+            (view, Duty::Grants)
+        }
+        Function::CleanUpOrphans => {
+            let view = match trigger {
+                Trigger::RoleDeleted { role } => View::RoleGone { name: role.name.clone() },
+                Trigger::FollowUp(FollowUp::RoleGone { name }) => View::RoleGone { name: name.clone() },
+                Trigger::ClusterDeleted { cluster }
+                | Trigger::FollowUp(FollowUp::ClusterDeleting { cluster }) => {
+                    View::ClusterGone { cluster: cluster.clone() }
+                }
+                Trigger::Sweep => View::Fleet,
+                _ => return None,
+            };
+            (view, Duty::Orphans { grace: config.orphan_grace })
+        }
+    };
+    Some(Task { view, duty })
+}

@@ -1,0 +1,66 @@
+//! Work that was put off: a fresh message that remembers when it began.
+
+use podgrant_core::outcome::FollowUp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::SOURCE;
+use crate::incoming::{Envelope, Malformed, Trigger, Wake, cut};
+
+/// The detail-type of deferred work. It goes straight to the queue, not over the bus.
+pub const DEFERRED_WORK: &str = "Deferred Work";
+
+/// A message that brings `follow_up` back, to be read by [`read`](crate::read).
+///
+/// `began` is when the work was first deferred, in seconds since 1970, and
+/// `attempt` how often it has been deferred, this time included. The id follows
+/// from what it is made of, so that a redelivered cause defers the same message.
+pub fn deferred(follow_up: &FollowUp, reason: &str, began: i64, attempt: u32, cause: &Wake) -> Value {
+    let work = json!(follow_up);
+    let id = format!("{}.{attempt}.{:016x}", cause.id, fingerprint(&work.to_string()));
+    json!({
+        "version": "0",
+        "id": id,
+        "detail-type": DEFERRED_WORK,
+        "source": SOURCE,
+        "time": cause.time,
+        "resources": [],
+        "detail": {
+            "followUp": work,
+            "reason": reason,
+            "began": began,
+            "attempt": attempt,
+            "askedBy": cause.asked_by,
+            "causeId": cause.id,
+        },
+    })
+}
+
+/// Reads what [`deferred`] wrote.
+pub(crate) fn read_deferred(event: &Envelope<'_>) -> Result<Wake, Malformed> {
+    let work = event.value("/detail/followUp").unwrap_or(&Value::Null);
+    let follow_up = FollowUp::deserialize(work).map_err(|error| {
+        event.malformed_because("/detail/followUp", "deferred work", cut(&error.to_string()))
+    })?;
+    let number = |place: &str| {
+        let value = event.value(place).and_then(Value::as_i64);
+        value.ok_or_else(|| event.malformed(place, "a whole number"))
+    };
+    let attempt = u32::try_from(number("/detail/attempt")?)
+        .map_err(|_| event.malformed("/detail/attempt", "how often the work was deferred"))?;
+    Ok(Wake {
+        id: event.label("/detail/causeId", "the id of the event that the work began with")?,
+        time: event.time()?,
+        trigger: Trigger::FollowUp(follow_up),
+        asked_by: event.person("/detail/askedBy"),
+        began: Some(number("/detail/began")?),
+        attempt,
+    })
+}
+
+/// FNV-1a, 64 bits: tells the follow-ups of one cause apart. Not for secrets.
+fn fingerprint(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}

@@ -1,0 +1,261 @@
+//! What podgrant puts on the bus when something was done or refused.
+
+use podgrant_core::plan::RevokeReason;
+use podgrant_core::{
+    AssociationId, Change, ClusterId, Finding, FindingKind, Mark, Namespace, RoleArn, RoleId,
+    ServiceAccount, Subject, Workload,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{CLUSTER_READY, Wake};
+
+/// The event that something was done because of: every outcome names its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cause {
+    /// The event's id; for deferred work, of the event that it began with.
+    pub id: String,
+    /// The ARN of who asked, where the event names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<String>,
+    /// When the event happened (RFC 3339).
+    pub time: String,
+}
+
+impl From<&Wake> for Cause {
+    fn from(wake: &Wake) -> Self {
+        Self { id: wake.id.clone(), asked_by: wake.asked_by.clone(), time: wake.time.clone() }
+    }
+}
+
+/// Something that people or other systems may want to act on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutcomeEvent {
+    /// The agent runs on a cluster, and is healthy.
+    AgentInstalled(AgentInstalled),
+    /// A cluster can take grants now. podgrant itself is woken by it.
+    ClusterReady(ClusterReady),
+    /// A service account can use a role.
+    AccessGranted(AccessGranted),
+    /// A service account can no longer use a role, for its grant was withdrawn.
+    AccessRevoked(AccessRemoved),
+    /// A grant was asked for, and is not made.
+    GrantRefused(FindingDetail),
+    /// A role names only clusters that are gone.
+    OrphanFound(FindingDetail),
+    /// An association was taken away, for its role is gone or was replaced.
+    OrphanRemoved(AccessRemoved),
+    /// Something was waited for too long.
+    WorkAbandoned(FindingDetail),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentInstalled {
+    pub cluster: ClusterId,
+    /// The add-on's version, such as `v1.3.8-eksbuild.2`.
+    pub version: String,
+    pub cause: Cause,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterReady {
+    pub cluster: ClusterId,
+    pub cause: Cause,
+}
+
+/// Who gets which role where, and which grant asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Access {
+    pub cluster: ClusterId,
+    pub namespace: Namespace,
+    pub service_account: ServiceAccount,
+    pub role_arn: RoleArn,
+    pub role_id: RoleId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub association_id: Option<AssociationId>,
+    /// The grant's text, `namespace/service-account@clusters`.
+    pub subject: Subject,
+    /// The grant's label; empty for `podgrant/grant`.
+    pub label: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GrantAction {
+    /// An association was made.
+    Created,
+    /// One of podgrant's own was changed in place.
+    Updated,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessGranted {
+    pub action: GrantAction,
+    #[serde(flatten)]
+    pub access: Access,
+    pub cause: Cause,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessRemoved {
+    #[serde(flatten)]
+    pub access: Access,
+    pub reason: RevokeReason,
+    pub cause: Cause,
+}
+
+/// A finding, as far as it names its parts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FindingDetail {
+    pub kind: FindingKind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_arn: Option<RoleArn>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Namespace>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<ServiceAccount>,
+    /// The grant's text, as it stands in the tag: it may not parse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// What is so, and what would change it.
+    pub reason: String,
+    pub cause: Cause,
+}
+
+impl OutcomeEvent {
+    /// What a change that was made is announced as, if at all.
+    ///
+    /// `association_id` is the new association's, where the change made one.
+    pub fn of_change(
+        change: &Change,
+        association_id: Option<&AssociationId>,
+        cause: &Cause,
+    ) -> Option<Self> {
+        let cause = cause.clone();
+        Some(match change {
+            Change::Create { workload, mark } => Self::AccessGranted(AccessGranted {
+                action: GrantAction::Created,
+                access: Access::of(workload, mark, association_id),
+                cause,
+            }),
+            Change::Update { association, mark } => Self::AccessGranted(AccessGranted {
+                action: GrantAction::Updated,
+                access: Access::of(&association.workload, mark, Some(&association.id)),
+                cause,
+            }),
+            Change::Revoke { association, reason } => {
+                // The guard lets only marked associations go.
+                let mark = association.mark.as_ref()?;
+                let access = Access::of(&association.workload, mark, Some(&association.id));
+                let removed = AccessRemoved { access, reason: *reason, cause };
+                match reason {
+                    RevokeReason::GrantWithdrawn => Self::AccessRevoked(removed),
+                    RevokeReason::RoleGone | RevokeReason::RoleReplaced => {
+                        Self::OrphanRemoved(removed)
+                    }
+                }
+            }
+            // Installed is not healthy: that is announced when it is so.
+            Change::InstallAgent { .. } => return None,
+            Change::AnnounceAgent { cluster, version } => Self::AgentInstalled(AgentInstalled {
+                cluster: cluster.clone(),
+                version: version.clone(),
+                cause,
+            }),
+            Change::AnnounceCluster { cluster } => {
+                Self::ClusterReady(ClusterReady { cluster: cluster.clone(), cause })
+            }
+        })
+    }
+
+    /// What a finding is announced as, if at all. The others stay in the log.
+    pub fn of_finding(finding: &Finding, cause: &Cause) -> Option<Self> {
+        let announce = match finding.kind {
+            FindingKind::OrphanRole => Self::OrphanFound,
+            FindingKind::GaveUp => Self::WorkAbandoned,
+            kind if kind.is_refusal() => Self::GrantRefused,
+            _ => return None,
+        };
+        let workload = finding.workload.as_ref();
+        Some(announce(FindingDetail {
+            kind: finding.kind,
+            role_arn: finding.role.clone(),
+            cluster: finding.cluster.clone(),
+            namespace: workload.map(|workload| workload.namespace.clone()),
+            service_account: workload.map(|workload| workload.service_account.clone()),
+            subject: finding.grant.clone(),
+            reason: finding.reason.clone(),
+            cause: cause.clone(),
+        }))
+    }
+
+    /// EventBridge's `detail-type`.
+    pub fn detail_type(&self) -> &'static str {
+        match self {
+            Self::AgentInstalled(_) => "Agent Installed",
+            Self::ClusterReady(_) => CLUSTER_READY,
+            Self::AccessGranted(_) => "Access Granted",
+            Self::AccessRevoked(_) => "Access Revoked",
+            Self::GrantRefused(_) => "Grant Refused",
+            Self::OrphanFound(_) => "Orphan Found",
+            Self::OrphanRemoved(_) => "Orphan Removed",
+            Self::WorkAbandoned(_) => "Work Abandoned",
+        }
+    }
+
+    /// EventBridge's `detail`, as `schemas/` describes it.
+    pub fn detail(&self) -> Value {
+        let detail = match self {
+            Self::AgentInstalled(detail) => serde_json::to_value(detail),
+            Self::ClusterReady(detail) => serde_json::to_value(detail),
+            Self::AccessGranted(detail) => serde_json::to_value(detail),
+            Self::AccessRevoked(detail) | Self::OrphanRemoved(detail) => {
+                serde_json::to_value(detail)
+            }
+            Self::GrantRefused(detail)
+            | Self::OrphanFound(detail)
+            | Self::WorkAbandoned(detail) => serde_json::to_value(detail),
+        };
+        // Structs of texts always become JSON: only odd map keys and own Serialize code can fail.
+        detail.unwrap_or_default()
+    }
+
+    /// EventBridge's `resources`: the ARNs that the event is about.
+    pub fn resources(&self) -> Vec<String> {
+        let role = match self {
+            Self::AgentInstalled(_) | Self::ClusterReady(_) => None,
+            Self::AccessGranted(detail) => Some(&detail.access.role_arn),
+            Self::AccessRevoked(detail) | Self::OrphanRemoved(detail) => {
+                Some(&detail.access.role_arn)
+            }
+            Self::GrantRefused(detail)
+            | Self::OrphanFound(detail)
+            | Self::WorkAbandoned(detail) => detail.role_arn.as_ref(),
+        };
+        role.map(ToString::to_string).into_iter().collect()
+    }
+}
+
+impl Access {
+    fn of(workload: &Workload, mark: &Mark, association_id: Option<&AssociationId>) -> Self {
+        Self {
+            cluster: mark.cluster.clone(),
+            namespace: workload.namespace.clone(),
+            service_account: workload.service_account.clone(),
+            role_arn: mark.role_arn.clone(),
+            role_id: mark.role_id.clone(),
+            association_id: association_id.cloned(),
+            subject: mark.subject.clone(),
+            label: mark.label.clone(),
+        }
+    }
+}

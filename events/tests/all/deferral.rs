@@ -1,0 +1,80 @@
+//! Deferred work comes back as what it was.
+
+use podgrant_core::outcome::FollowUp;
+use podgrant_events::{Incoming, Trigger, Wake, deferred, read};
+use serde_json::Value;
+
+fn cause() -> Wake {
+    Wake {
+        id: "7f1c0000-1111-4222-8333-000000000001".to_owned(),
+        time: "2026-03-02T10:15:30Z".to_owned(),
+        trigger: Trigger::Sweep,
+        asked_by: Some("arn:aws:sts::111122223333:assumed-role/deployer/ada".to_owned()),
+        began: None,
+        attempt: 0,
+    }
+}
+
+fn follow_ups() -> Vec<FollowUp> {
+    let cluster = || "eu-west-1/prod-eu".parse().unwrap();
+    let role = || "arn:aws:iam::111122223333:role/teams/payments-api".parse().unwrap();
+    vec![
+        FollowUp::Role { role: role() },
+        FollowUp::ClusterCreating { cluster: cluster() },
+        FollowUp::ClusterGrants { cluster: cluster() },
+        FollowUp::AgentStarting { cluster: cluster() },
+        FollowUp::ClusterDeleting { cluster: cluster() },
+        FollowUp::RoleGone { role: role() },
+    ]
+}
+
+fn back(message: &Value) -> Wake {
+    // Over the wire and back.
+    let message: Value = serde_json::from_str(&message.to_string()).unwrap();
+    match read(&message, &[]) {
+        Ok(Incoming::Wake(wake)) => wake,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn deferred_work_is_read_back_whole() {
+    for follow_up in follow_ups() {
+        let message = deferred(&follow_up, "CREATING", 1_772_446_530, 1, &cause());
+        let expected = Wake {
+            trigger: Trigger::FollowUp(follow_up),
+            began: Some(1_772_446_530),
+            attempt: 1,
+            ..cause()
+        };
+        assert_eq!(back(&message), expected);
+    }
+}
+
+#[test]
+fn work_deferred_again_keeps_what_it_began_with() {
+    let follow_up = &follow_ups()[1];
+    let first = back(&deferred(follow_up, "CREATING", 100, 1, &cause()));
+    let message = deferred(follow_up, "still CREATING", 100, 2, &first);
+    let second = back(&message);
+    assert_eq!(second, Wake { attempt: 2, ..first });
+    assert_eq!(message["detail"]["causeId"], cause().id);
+    let nobody = Wake { asked_by: None, ..cause() };
+    assert_eq!(back(&deferred(follow_up, "", 100, 1, &nobody)).asked_by, None);
+}
+
+#[test]
+fn each_deferred_message_has_its_own_id_and_the_same_one_twice() {
+    let mut ids: Vec<String> = Vec::new();
+    for attempt in 1..=2 {
+        for follow_up in follow_ups() {
+            let id = |reason| deferred(&follow_up, reason, 100, attempt, &cause())["id"].to_string();
+            assert_eq!(id("one reason"), id("another"));
+            ids.push(id(""));
+        }
+    }
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), count);
+}

@@ -1,0 +1,262 @@
+//! What readers of outcome events are promised, and that they get it.
+
+use std::collections::BTreeMap;
+
+use jsonschema::Validator;
+use podgrant_core::model::Association;
+use podgrant_core::plan::RevokeReason;
+use podgrant_core::{Change, Finding, FindingKind, Mark, Workload};
+use podgrant_events::{Cause, Incoming, OutcomeEvent, SOURCE, Trigger, read};
+use serde_json::{Value, json};
+
+use crate::json_files;
+
+fn schemas() -> BTreeMap<String, Validator> {
+    let compile = |(name, schema): (String, Value)| {
+        assert!(jsonschema::meta::is_valid(&schema), "{name} is not a schema");
+        let validator = jsonschema::draft202012::options()
+            .should_validate_formats(true)
+            .build(&schema)
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        (name, validator)
+    };
+    json_files("schemas").into_iter().map(compile).collect()
+}
+
+fn kebab(detail_type: &str) -> String {
+    detail_type.to_lowercase().replace(' ', "-")
+}
+
+fn outcomes() -> BTreeMap<String, Value> {
+    let samples = json_files("samples").into_iter();
+    samples.filter(|(name, _)| name.starts_with("outcomes/")).collect()
+}
+
+/// The event that a sample shows, by way of the code's own types.
+fn parse(sample: &Value) -> OutcomeEvent {
+    fn detail<T: serde::de::DeserializeOwned>(sample: &Value) -> T {
+        serde_json::from_value(sample["detail"].clone()).unwrap()
+    }
+    match sample["detail-type"].as_str().unwrap() {
+        "Agent Installed" => OutcomeEvent::AgentInstalled(detail(sample)),
+        "Cluster Ready" => OutcomeEvent::ClusterReady(detail(sample)),
+        "Access Granted" => OutcomeEvent::AccessGranted(detail(sample)),
+        "Access Revoked" => OutcomeEvent::AccessRevoked(detail(sample)),
+        "Grant Refused" => OutcomeEvent::GrantRefused(detail(sample)),
+        "Orphan Found" => OutcomeEvent::OrphanFound(detail(sample)),
+        "Orphan Removed" => OutcomeEvent::OrphanRemoved(detail(sample)),
+        "Work Abandoned" => OutcomeEvent::WorkAbandoned(detail(sample)),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn samples_schemas_and_types_agree() {
+    let schemas = schemas();
+    let mut used: Vec<String> = Vec::new();
+    for (name, sample) in outcomes() {
+        let event = parse(&sample);
+        let schema = kebab(event.detail_type());
+        assert!(name.starts_with(&format!("outcomes/{schema}")), "{name}: {schema}");
+        if let Err(error) = schemas[&schema].validate(&sample["detail"]) {
+            panic!("{name}: {error}");
+        }
+        assert_eq!(sample["source"], SOURCE, "{name}");
+        assert_eq!(event.detail(), sample["detail"], "{name}");
+        assert_eq!(json!(event.resources()), sample["resources"], "{name}");
+        used.push(schema);
+    }
+    used.dedup();
+    assert_eq!(used, schemas.keys().cloned().collect::<Vec<_>>(), "a sample for each schema");
+}
+
+/// Every sample with one thing wrong: a part of another type, a required part
+/// missing, a part too many.
+fn mutilated(schema: &Value, sample: &Value) -> Vec<Value> {
+    fn nodes(value: &Value, place: &str, places: &mut Vec<String>) {
+        places.push(place.to_owned());
+        let fields = value.as_object().into_iter().flatten();
+        fields.for_each(|(key, inner)| nodes(inner, &format!("{place}/{key}"), places));
+    }
+    let mut places = Vec::new();
+    nodes(sample, "", &mut places);
+    let mut all = Vec::new();
+    for place in &places {
+        let change = |with: &dyn Fn(&mut Value)| {
+            let mut sample = sample.clone();
+            with(sample.pointer_mut(place).unwrap());
+            sample
+        };
+        all.push(change(&|value| *value = json!(17)));
+        all.push(change(&|value| *value = Value::Null));
+        if sample.pointer(place).unwrap().is_object() {
+            all.push(change(&|value| value["surprise"] = json!(true)));
+        }
+    }
+    for required in schema["required"].as_array().unwrap() {
+        let mut sample = sample.clone();
+        sample.as_object_mut().unwrap().remove(required.as_str().unwrap()).unwrap();
+        all.push(sample);
+    }
+    all
+}
+
+#[test]
+fn a_mutilated_sample_is_refused() {
+    let (schemas, texts) = (schemas(), json_files("schemas"));
+    for (name, sample) in outcomes() {
+        let schema = kebab(sample["detail-type"].as_str().unwrap());
+        for detail in mutilated(&texts[&schema], &sample["detail"]) {
+            assert!(!schemas[&schema].is_valid(&detail), "{name}: {detail}");
+        }
+    }
+}
+
+#[test]
+fn every_part_of_a_schema_is_described() {
+    fn check(name: &str, part: &Value) {
+        assert!(part["$ref"].is_string() || part["description"].is_string(), "{name}: {part}");
+        for (key, part) in part["properties"].as_object().into_iter().flatten() {
+            check(&format!("{name}/{key}"), part);
+        }
+    }
+    for (name, schema) in json_files("schemas") {
+        check(&name, &schema);
+        schema["$defs"].as_object().unwrap().values().for_each(|part| check(&name, part));
+    }
+}
+
+fn cause() -> Cause {
+    Cause { id: "event-1".to_owned(), asked_by: None, time: "2026-03-02T10:15:30Z".to_owned() }
+}
+
+fn workload() -> Workload {
+    Workload { namespace: "payments".parse().unwrap(), service_account: "api".parse().unwrap() }
+}
+
+fn mark() -> Mark {
+    Mark {
+        role_arn: "arn:aws:iam::111122223333:role/payments-api".parse().unwrap(),
+        role_id: "AROAEXAMPLE".parse().unwrap(),
+        cluster: "eu-west-1/prod-eu".parse().unwrap(),
+        subject: "payments/_@env=prod+tier=gold".parse().unwrap(),
+        label: "batch".to_owned(),
+        session_tags_off: false,
+        target_role: None,
+    }
+}
+
+fn association() -> Association {
+    Association {
+        cluster: mark().cluster,
+        id: "a-0abc".parse().unwrap(),
+        arn: "arn:aws:eks:eu-west-1:111122223333:podidentityassociation/prod-eu/a-0abc".to_owned(),
+        workload: workload(),
+        owner: None,
+        mark: Some(mark()),
+        record: None,
+    }
+}
+
+fn check(event: &OutcomeEvent) {
+    let schema = &schemas()[&kebab(event.detail_type())];
+    if let Err(error) = schema.validate(&event.detail()) {
+        panic!("{}: {error}: {}", event.detail_type(), event.detail());
+    }
+}
+
+#[test]
+fn every_change_is_announced_as_it_should_be() {
+    let cluster = mark().cluster;
+    let version = || "v1.3.8-eksbuild.2".to_owned();
+    let revoke = |reason| Change::Revoke { association: association(), reason };
+    let unmarked = Association { mark: None, ..association() };
+    let cases = [
+        (Change::Create { workload: workload(), mark: mark() }, Some("Access Granted"), "created"),
+        (Change::Update { association: association(), mark: mark() }, Some("Access Granted"), "updated"),
+        (revoke(RevokeReason::GrantWithdrawn), Some("Access Revoked"), "grant-withdrawn"),
+        (revoke(RevokeReason::RoleGone), Some("Orphan Removed"), "role-gone"),
+        (revoke(RevokeReason::RoleReplaced), Some("Orphan Removed"), "role-replaced"),
+        (Change::Revoke { association: unmarked, reason: RevokeReason::RoleGone }, None, ""),
+        (Change::InstallAgent { cluster: cluster.clone(), version: version() }, None, ""),
+        (
+            Change::AnnounceAgent { cluster: cluster.clone(), version: version() },
+            Some("Agent Installed"),
+            "v1.3.8-eksbuild.2",
+        ),
+        (Change::AnnounceCluster { cluster }, Some("Cluster Ready"), "prod-eu"),
+    ];
+    for (change, detail_type, part) in cases {
+        let id = "a-0abc".parse().unwrap();
+        let event = OutcomeEvent::of_change(&change, Some(&id), &cause());
+        assert_eq!(event.as_ref().map(OutcomeEvent::detail_type), detail_type, "{change}");
+        let Some(event) = event else { continue };
+        check(&event);
+        let detail = event.detail();
+        assert!(detail.to_string().contains(&format!("{part:?}")), "{detail}");
+        assert_eq!(detail["cause"]["id"], "event-1");
+        if change.role().is_some() {
+            assert_eq!(detail["associationId"], "a-0abc");
+            assert_eq!(detail["subject"], "payments/_@env=prod+tier=gold");
+            assert_eq!(event.resources(), ["arn:aws:iam::111122223333:role/payments-api"]);
+        }
+    }
+    let create = Change::Create { workload: workload(), mark: mark() };
+    check(&OutcomeEvent::of_change(&create, None, &cause()).unwrap());
+}
+
+#[test]
+fn every_finding_is_announced_as_it_should_be() {
+    use FindingKind::*;
+    let kinds = [
+        (BadTag, Some("Grant Refused")),
+        (PatternNotExpanded, Some("Grant Refused")),
+        (TrustPolicy, Some("Grant Refused")),
+        (NoSuchCluster, None),
+        (AmbiguousCluster, Some("Grant Refused")),
+        (ClusterOptedOut, Some("Grant Refused")),
+        (ClusterNotReady, None),
+        (Conflict, Some("Grant Refused")),
+        (ForeignAssociation, Some("Grant Refused")),
+        (KeptForBadTag, None),
+        (AgentUnhealthy, None),
+        (NotSupported, Some("Grant Refused")),
+        (OrphanRole, Some("Orphan Found")),
+        (Withheld, None),
+        (GaveUp, Some("Work Abandoned")),
+    ];
+    for (kind, detail_type) in kinds {
+        let full = Finding {
+            kind,
+            role: Some(mark().role_arn),
+            cluster: Some(mark().cluster),
+            workload: Some(workload()),
+            grant: Some("payments/api".to_owned()),
+            reason: "so it is".to_owned(),
+        };
+        let bare = Finding { cluster: None, workload: None, grant: None, ..full.clone() };
+        for finding in [full, bare] {
+            let event = OutcomeEvent::of_finding(&finding, &cause());
+            assert_eq!(event.as_ref().map(OutcomeEvent::detail_type), detail_type, "{kind}");
+            let Some(event) = event else { continue };
+            check(&event);
+            assert_eq!(event.detail()["kind"], json!(kind));
+            assert_eq!(event.detail()["reason"], "so it is");
+        }
+    }
+}
+
+#[test]
+fn a_cluster_announced_as_ready_wakes_podgrant() {
+    let cluster = mark().cluster;
+    let change = Change::AnnounceCluster { cluster: cluster.clone() };
+    let event = OutcomeEvent::of_change(&change, None, &cause()).unwrap();
+    // As EventBridge delivers it.
+    let envelope = json!({
+        "version": "0", "id": "event-2", "source": SOURCE, "detail-type": event.detail_type(),
+        "account": "111122223333", "region": "eu-central-1", "time": "2026-03-02T10:15:31Z",
+        "resources": event.resources(), "detail": event.detail(),
+    });
+    let Ok(Incoming::Wake(wake)) = read(&envelope, &[]) else { panic!("{envelope}") };
+    assert_eq!(wake.trigger, Trigger::ClusterReady { cluster });
+}
