@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::SOURCE;
-use crate::incoming::{Envelope, Malformed, Trigger, Wake, cut};
+use crate::incoming::{Envelope, Malformed, ROLE_NAME, Trigger, Wake, cut, is_role_name};
 
 /// The detail-type of deferred work. It goes straight to the queue, not over the bus.
 pub const DEFERRED_WORK: &str = "Deferred Work";
@@ -42,6 +42,11 @@ pub(crate) fn read_deferred(event: &Envelope<'_>) -> Result<Wake, Malformed> {
     let follow_up = FollowUp::deserialize(work).map_err(|error| {
         event.malformed_because("/detail/followUp", "deferred work", cut(&error.to_string()))
     })?;
+    if let FollowUp::Role { name } | FollowUp::RoleGone { name } = &follow_up
+        && !is_role_name(name)
+    {
+        return Err(event.malformed("/detail/followUp/name", ROLE_NAME));
+    }
     let number = |place: &str| {
         let value = event.value(place).and_then(Value::as_i64);
         value.ok_or_else(|| event.malformed(place, "a whole number"))
@@ -60,7 +65,6 @@ pub(crate) fn read_deferred(event: &Envelope<'_>) -> Result<Wake, Malformed> {
 
 /// FNV-1a, 64 bits: tells the follow-ups of one cause apart. Not for secrets.
 fn fingerprint(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

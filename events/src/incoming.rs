@@ -13,6 +13,7 @@ use crate::{CLUSTER_READY, SOURCE};
 mod cloudtrail;
 mod envelope;
 
+pub(crate) use cloudtrail::{ROLE_NAME, is_role_name};
 pub(crate) use envelope::{Envelope, cut};
 
 /// What an event comes to.
@@ -50,20 +51,36 @@ pub struct Wake {
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Trigger {
     /// A cluster is being made; it is not ready yet.
-    ClusterCreated { cluster: ClusterId },
+    ClusterCreated {
+        cluster: ClusterId,
+    },
     /// A cluster is being deleted; it may still be there for minutes.
-    ClusterDeleted { cluster: ClusterId },
+    ClusterDeleted {
+        cluster: ClusterId,
+    },
     /// A cluster's tags changed, and with them what selects it.
-    ClusterRetagged { cluster: ClusterId },
+    ClusterRetagged {
+        cluster: ClusterId,
+    },
     /// podgrant itself says that the cluster can take grants now.
-    ClusterReady { cluster: ClusterId },
+    ClusterReady {
+        cluster: ClusterId,
+    },
     /// EKS says that the agent add-on broke, or recovered.
-    AgentHealthChanged { cluster: ClusterId },
+    AgentHealthChanged {
+        cluster: ClusterId,
+    },
     /// A role was created, tagged or untagged.
-    RoleChanged { role: RoleRef },
+    RoleChanged {
+        role: RoleRef,
+    },
     /// A role's trust policy changed.
-    RoleTrustChanged { role: RoleRef },
-    RoleDeleted { role: RoleRef },
+    RoleTrustChanged {
+        role: RoleRef,
+    },
+    RoleDeleted {
+        role: RoleRef,
+    },
     /// Somebody else made, changed or deleted an association. Where the event
     /// does not say which, the whole cluster is in question.
     AssociationChanged {
@@ -122,9 +139,7 @@ pub struct Malformed {
 pub fn read(event: &Value, own_roles: &[String]) -> Result<Incoming, Malformed> {
     let event = Envelope::of(event)?;
     match (event.source(), event.detail_type()) {
-        ("aws.eks" | "aws.iam", "AWS API Call via CloudTrail") => {
-            cloudtrail::read_call(&event, own_roles)
-        }
+        ("aws.eks" | "aws.iam", "AWS API Call via CloudTrail") => cloudtrail::read_call(&event, own_roles),
         (
             "aws.eks",
             "EKS Addon Health Degraded"

@@ -2,8 +2,8 @@
 
 use podgrant_core::plan::RevokeReason;
 use podgrant_core::{
-    AssociationId, Change, ClusterId, Finding, FindingKind, Mark, Namespace, RoleArn, RoleId,
-    ServiceAccount, Subject, Workload,
+    AssociationId, Change, ClusterId, Finding, FindingKind, Mark, Namespace, RoleArn, RoleId, ServiceAccount,
+    Subject, Workload,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -135,11 +135,7 @@ impl OutcomeEvent {
     /// What a change that was made is announced as, if at all.
     ///
     /// `association_id` is the new association's, where the change made one.
-    pub fn of_change(
-        change: &Change,
-        association_id: Option<&AssociationId>,
-        cause: &Cause,
-    ) -> Option<Self> {
+    pub fn of_change(change: &Change, association_id: Option<&AssociationId>, cause: &Cause) -> Option<Self> {
         let cause = cause.clone();
         Some(match change {
             Change::Create { workload, mark } => Self::AccessGranted(AccessGranted {
@@ -159,9 +155,7 @@ impl OutcomeEvent {
                 let removed = AccessRemoved { access, reason: *reason, cause };
                 match reason {
                     RevokeReason::GrantWithdrawn => Self::AccessRevoked(removed),
-                    RevokeReason::RoleGone | RevokeReason::RoleReplaced => {
-                        Self::OrphanRemoved(removed)
-                    }
+                    RevokeReason::RoleGone | RevokeReason::RoleReplaced => Self::OrphanRemoved(removed),
                 }
             }
             // Installed is not healthy: that is announced when it is so.
@@ -218,12 +212,10 @@ impl OutcomeEvent {
             Self::AgentInstalled(detail) => serde_json::to_value(detail),
             Self::ClusterReady(detail) => serde_json::to_value(detail),
             Self::AccessGranted(detail) => serde_json::to_value(detail),
-            Self::AccessRevoked(detail) | Self::OrphanRemoved(detail) => {
+            Self::AccessRevoked(detail) | Self::OrphanRemoved(detail) => serde_json::to_value(detail),
+            Self::GrantRefused(detail) | Self::OrphanFound(detail) | Self::WorkAbandoned(detail) => {
                 serde_json::to_value(detail)
             }
-            Self::GrantRefused(detail)
-            | Self::OrphanFound(detail)
-            | Self::WorkAbandoned(detail) => serde_json::to_value(detail),
         };
         // Structs of texts always become JSON: only odd map keys and own Serialize code can fail.
         detail.unwrap_or_default()
@@ -234,12 +226,10 @@ impl OutcomeEvent {
         let role = match self {
             Self::AgentInstalled(_) | Self::ClusterReady(_) => None,
             Self::AccessGranted(detail) => Some(&detail.access.role_arn),
-            Self::AccessRevoked(detail) | Self::OrphanRemoved(detail) => {
-                Some(&detail.access.role_arn)
+            Self::AccessRevoked(detail) | Self::OrphanRemoved(detail) => Some(&detail.access.role_arn),
+            Self::GrantRefused(detail) | Self::OrphanFound(detail) | Self::WorkAbandoned(detail) => {
+                detail.role_arn.as_ref()
             }
-            Self::GrantRefused(detail)
-            | Self::OrphanFound(detail)
-            | Self::WorkAbandoned(detail) => detail.role_arn.as_ref(),
         };
         role.map(ToString::to_string).into_iter().collect()
     }

@@ -8,7 +8,9 @@ Serves on loopback only, unless BIND_HOST says otherwise. Stops on SIGTERM.
 
 import importlib.metadata
 import os
+import signal
 import sys
+import threading
 
 MINISTACK_VERSION = "1.5.33"
 DEFAULT_PORT = "4566"
@@ -60,7 +62,20 @@ def check_ministack():
         sys.exit(f"local_aws: this ministack {version} lacks what the gaps lean on: {', '.join(missing)}")
 
 
+def exit_with_stdin():
+    """Ends this process, by its own orderly way, when whoever started it closes the pipe or dies."""
+    def watch():
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="exit-with-stdin").start()
+
+
 def main():
+    # Asked before the environment is cleaned.
+    if os.environ.get("PODGRANT_EXIT_WITH_STDIN"):
+        exit_with_stdin()
     port = os.environ.get("GATEWAY_PORT", DEFAULT_PORT)
     environment = clean_environment(os.environ, port)
     os.environ.clear()

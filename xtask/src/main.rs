@@ -1,1 +1,46 @@
-fn main(){}
+//! podgrant's own commands.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod build;
+mod local_aws;
+mod run;
+
+/// podgrant's own commands. Each installs what it needs under target/, from package registries only.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Plays podgrant's whole job on a local AWS, and checks that all is as told.
+    Demo {
+        /// Leave the local AWS running, to look around in and to tag roles by hand.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Runs all tests: core, adapters, events, the local AWS's own, and end to end with the real bootstraps.
+    Test {
+        /// Only the tests whose names hold this (Rust tests only).
+        filter: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Demo { keep } => run::demo(keep),
+        Command::Test { filter } => run::test(filter.as_deref()),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -17,13 +17,12 @@ impl Aws {
             .addon_name(AGENT_ADDON)
             .send()
             .await;
-        let addon = match answer
-            .map_err(|error| AwsError::of("eks:DescribeAddon", cluster.to_string(), error))
-        {
-            Ok(answer) => answer.addon,
-            Err(error) if error.is(Meaning::NotFound) => None,
-            Err(error) => return Err(error),
-        };
+        let addon =
+            match answer.map_err(|error| AwsError::of("eks:DescribeAddon", cluster.to_string(), error)) {
+                Ok(answer) => answer.addon,
+                Err(error) if error.is(Meaning::NotFound) => None,
+                Err(error) => return Err(error),
+            };
         Ok(addon.map(|addon| Agent {
             version: addon.addon_version.unwrap_or_default(),
             status: addon.status.map_or("unknown".to_owned(), |status| status.as_str().to_owned()),
@@ -52,8 +51,8 @@ impl Aws {
             .items()
             .send();
         while let Some(addon) = addons.next().await {
-            let addon = addon
-                .map_err(|e| AwsError::of("eks:DescribeAddonVersions", cluster.version.as_str(), e))?;
+            let addon =
+                addon.map_err(|e| AwsError::of("eks:DescribeAddonVersions", cluster.version.as_str(), e))?;
             let default = addon.addon_versions().iter().find(|version| {
                 version.compatibilities().iter().any(|compatibility| {
                     compatibility.default_version()

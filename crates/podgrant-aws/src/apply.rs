@@ -6,8 +6,8 @@ use futures_util::{StreamExt, stream};
 use podgrant_core::outcome::{FollowUp, Wait};
 use podgrant_core::plan::RevokeReason;
 use podgrant_core::{
-    Approved, Association, AssociationId, Change, ClusterId, Mark, Outcome, RoleTags, Snapshot,
-    Verdict, Workload,
+    Approved, Association, AssociationId, Change, ClusterId, Mark, Outcome, RoleTags, Snapshot, Verdict,
+    Workload,
 };
 use sha2::{Digest, Sha256};
 

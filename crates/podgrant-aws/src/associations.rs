@@ -99,11 +99,7 @@ impl Aws {
     }
 
     /// Our marks in a region, of one role by name or of all.
-    pub(crate) async fn index(
-        &self,
-        region: &Region,
-        role_name: Option<&str>,
-    ) -> Result<Index, AwsError> {
+    pub(crate) async fn index(&self, region: &Region, role_name: Option<&str>) -> Result<Index, AwsError> {
         // Without a resource type filter: its name for associations is not
         // documented, and our own key is filter enough.
         let filter = match role_name {
@@ -121,8 +117,7 @@ impl Aws {
             .send();
         let mut index = Index::new();
         while let Some(item) = pages.next().await {
-            let item =
-                item.map_err(|error| AwsError::of("tag:GetResources", region.as_str(), error))?;
+            let item = item.map_err(|error| AwsError::of("tag:GetResources", region.as_str(), error))?;
             let Some((cluster, id)) = item.resource_arn().and_then(|arn| of_arn(region, arn)) else {
                 continue;
             };

@@ -13,8 +13,7 @@ pub(crate) type Clusters = (Vec<Cluster>, Vec<(Option<ClusterId>, AwsError)>);
 impl Aws {
     /// One cluster. `None` where EKS says that there is none.
     pub(crate) async fn cluster(&self, id: &ClusterId) -> Result<Option<Cluster>, AwsError> {
-        let answer =
-            self.region(&id.region)?.eks.describe_cluster().name(id.name.as_str()).send().await;
+        let answer = self.region(&id.region)?.eks.describe_cluster().name(id.name.as_str()).send().await;
         match answer.map_err(|error| AwsError::of("eks:DescribeCluster", id.to_string(), error)) {
             Ok(answer) => Ok(answer.cluster.map(|cluster| Cluster {
                 id: id.clone(),
@@ -82,8 +81,7 @@ impl Aws {
         let mut names = self.region(region)?.eks.list_clusters().into_paginator().items().send();
         let mut ids = Vec::new();
         while let Some(name) = names.next().await {
-            let name =
-                name.map_err(|error| AwsError::of("eks:ListClusters", region.as_str(), error))?;
+            let name = name.map_err(|error| AwsError::of("eks:ListClusters", region.as_str(), error))?;
             // Connected (non-EKS) clusters are not listed unless asked for.
             if let Ok(name) = name.parse() {
                 ids.push(ClusterId::new(region.clone(), name));

@@ -51,11 +51,7 @@ impl AwsError {
     }
 
     /// Reads an SDK error.
-    pub(crate) fn of<E, R>(
-        operation: &'static str,
-        about: impl Into<String>,
-        error: SdkError<E, R>,
-    ) -> Self
+    pub(crate) fn of<E, R>(operation: &'static str, about: impl Into<String>, error: SdkError<E, R>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
         R: fmt::Debug,
@@ -94,7 +90,10 @@ fn meaning_of(code: &str, message: &str) -> Meaning {
             Meaning::LimitExceeded
         }
         // EKS does not model its throttling; IAM says just `Throttling`.
-        "ThrottlingException" | "Throttling" | "ThrottledException" | "TooManyRequestsException"
+        "ThrottlingException"
+        | "Throttling"
+        | "ThrottledException"
+        | "TooManyRequestsException"
         | "RequestLimitExceeded" => Meaning::Throttled,
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => Meaning::AccessDenied,
         "InvalidParameterException" if message.contains("Role provided in the request does not exist") => {
@@ -104,9 +103,15 @@ fn meaning_of(code: &str, message: &str) -> Meaning {
             Meaning::TrustPolicy
         }
         "InvalidRequestException" => Meaning::WrongState,
-        "ServerException" | "ServiceUnavailableException" | "ServiceUnavailable" | "ServiceFailure"
-        | "ServiceFailureException" | "InternalFailure" | "InternalServiceException"
-        | "ConcurrentModification" | "RequestTimeout" => Meaning::Transient,
+        "ServerException"
+        | "ServiceUnavailableException"
+        | "ServiceUnavailable"
+        | "ServiceFailure"
+        | "ServiceFailureException"
+        | "InternalFailure"
+        | "InternalServiceException"
+        | "ConcurrentModification"
+        | "RequestTimeout" => Meaning::Transient,
         code if code.contains("Invalid") || code.contains("Validation") || code.contains("Malformed") => {
             Meaning::Invalid
         }
@@ -126,8 +131,16 @@ mod tests {
             ("ResourceInUseException", "Association already exists: a-1", Meaning::AlreadyExists),
             ("ThrottlingException", "Rate exceeded", Meaning::Throttled),
             ("Throttling", "Rate exceeded", Meaning::Throttled),
-            ("InvalidParameterException", "Role provided in the request does not exist.", Meaning::RoleNotVisible),
-            ("InvalidParameterException", "Trust policy of the role provided is invalid.", Meaning::TrustPolicy),
+            (
+                "InvalidParameterException",
+                "Role provided in the request does not exist.",
+                Meaning::RoleNotVisible,
+            ),
+            (
+                "InvalidParameterException",
+                "Trust policy of the role provided is invalid.",
+                Meaning::TrustPolicy,
+            ),
             ("InvalidParameterException", "namespace is too long", Meaning::Invalid),
             ("ResourceLimitExceededException", "5000", Meaning::LimitExceeded),
             ("AccessDenied", "no", Meaning::AccessDenied),

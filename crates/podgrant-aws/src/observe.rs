@@ -9,9 +9,7 @@ use std::future::Future;
 
 use futures_util::{StreamExt, stream};
 use podgrant_core::model::Gap;
-use podgrant_core::{
-    Association, Cluster, ClusterId, ClusterName, Role, RoleTags, Snapshot, Workload,
-};
+use podgrant_core::{Association, Cluster, ClusterId, ClusterName, Role, RoleTags, Snapshot, Workload};
 use serde::{Deserialize, Serialize};
 
 use crate::associations::Index;
@@ -81,10 +79,7 @@ impl Aws {
     async fn observe_role(&self, name: &str, snapshot: &mut Snapshot) -> Result<(), AwsError> {
         let index = self.index_everywhere(Some(name), snapshot).await;
         let role = self.role(name).await?;
-        let (tags, _) = role
-            .as_ref()
-            .map(|role| RoleTags::parse(&self.keys, &role.tags))
-            .unwrap_or_default();
+        let (tags, _) = role.as_ref().map(|role| RoleTags::parse(&self.keys, &role.tags)).unwrap_or_default();
 
         let mut names: BTreeSet<ClusterName> = BTreeSet::new();
         let mut whole_fleet = false;
@@ -120,8 +115,7 @@ impl Aws {
             }
             None => {
                 snapshot.roles_gone.insert(name.to_owned());
-                snapshot.scope.roles =
-                    Some(index.values().map(|mark| mark.role_arn.clone()).collect());
+                snapshot.scope.roles = Some(index.values().map(|mark| mark.role_arn.clone()).collect());
             }
         }
         Ok(())
@@ -134,8 +128,7 @@ impl Aws {
         snapshot.take(found);
         self.know(Vec::new(), &index, true, snapshot, |_| false).await;
         let role = self.role(name).await?;
-        snapshot.scope.roles =
-            Some(index.values().map(|mark| mark.role_arn.clone()).collect());
+        snapshot.scope.roles = Some(index.values().map(|mark| mark.role_arn.clone()).collect());
         snapshot.roles = role.into_iter().map(|role| (role.arn.clone(), role)).collect();
         Ok(())
     }
@@ -265,12 +258,7 @@ impl Aws {
 
     /// Marks what was listed; describes what somebody's grant wants and the
     /// index does not know. Without an index, describes everything.
-    async fn know_wanted(
-        &self,
-        listed: Vec<Association>,
-        index: Option<Index>,
-        snapshot: &mut Snapshot,
-    ) {
+    async fn know_wanted(&self, listed: Vec<Association>, index: Option<Index>, snapshot: &mut Snapshot) {
         let wanted: BTreeSet<Workload> = snapshot
             .roles
             .values()
@@ -370,4 +358,3 @@ impl TakeIn for Snapshot {
         associations
     }
 }
-

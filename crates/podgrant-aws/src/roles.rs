@@ -21,7 +21,9 @@ impl Aws {
                     role.tags.as_deref(),
                 )
                 .map(Some),
-                None => Err(AwsError::new("iam:GetRole", name, Meaning::Transient, "the answer holds no role")),
+                None => {
+                    Err(AwsError::new("iam:GetRole", name, Meaning::Transient, "the answer holds no role"))
+                }
             },
             Err(error) if error.is(Meaning::NotFound) => Ok(None),
             Err(error) => Err(error),
@@ -40,10 +42,11 @@ impl Aws {
             .send();
         let mut roles = Vec::new();
         while let Some(page) = pages.next().await {
-            let page = page
-                .map_err(|error| AwsError::of("iam:GetAccountAuthorizationDetails", "roles", error))?;
+            let page =
+                page.map_err(|error| AwsError::of("iam:GetAccountAuthorizationDetails", "roles", error))?;
             for role in page.role_detail_list() {
-                let (Some(arn), Some(id), Some(created)) = (role.arn(), role.role_id(), role.create_date()) else {
+                let (Some(arn), Some(id), Some(created)) = (role.arn(), role.role_id(), role.create_date())
+                else {
                     return Err(AwsError::new(
                         "iam:GetAccountAuthorizationDetails",
                         role.role_name().unwrap_or("a role"),
@@ -82,9 +85,7 @@ fn read_role(
         id: id.parse().map_err(invalid)?,
         created_at,
         // IAM sends policies percent-encoded (RFC 3986).
-        trust_policy: percent_decode_str(trust_policy.unwrap_or_default())
-            .decode_utf8_lossy()
-            .into_owned(),
+        trust_policy: percent_decode_str(trust_policy.unwrap_or_default()).decode_utf8_lossy().into_owned(),
         tags: tags
             .unwrap_or_default()
             .iter()

@@ -26,10 +26,7 @@ pub fn plan_agents(snapshot: &Snapshot, keys: &TagKeys, announce: bool) -> Plan 
             reason,
         };
         if !cluster.is_enrolled(keys) {
-            plan.findings.push(finding(
-                FindingKind::ClusterOptedOut,
-                cluster.opted_out(keys),
-            ));
+            plan.findings.push(finding(FindingKind::ClusterOptedOut, cluster.opted_out(keys)));
         } else if cluster.status.is_on_its_way() {
             plan.waits.push(Wait {
                 reason: format!("cluster {} is {}", cluster.id, cluster.status),
@@ -81,10 +78,9 @@ fn plan_agent(
 ) {
     let Some(Agent { version, status, issues }) = snapshot.agents.get(&cluster.id) else {
         match snapshot.agent_versions.get(&cluster.id) {
-            Some(version) => plan.changes.push(Change::InstallAgent {
-                cluster: cluster.id.clone(),
-                version: version.clone(),
-            }),
+            Some(version) => plan
+                .changes
+                .push(Change::InstallAgent { cluster: cluster.id.clone(), version: version.clone() }),
             None => plan.findings.push(finding(
                 FindingKind::AgentUnhealthy,
                 format!("EKS has no version of {AGENT_ADDON} for Kubernetes {}", cluster.version),
@@ -95,10 +91,8 @@ fn plan_agent(
     match status.as_str() {
         // Only a pass over one cluster has someone waiting for the news.
         "ACTIVE" if snapshot.scope.clusters.is_some() && !announce => {
-            plan.changes.push(Change::AnnounceAgent {
-                cluster: cluster.id.clone(),
-                version: version.clone(),
-            });
+            plan.changes
+                .push(Change::AnnounceAgent { cluster: cluster.id.clone(), version: version.clone() });
         }
         "ACTIVE" => plan.unchanged += 1,
         "CREATING" | "UPDATING" | "DELETING" => plan.waits.push(Wait {

@@ -62,7 +62,10 @@ pub fn guard(plan: Plan, snapshot: &Snapshot, limits: &Limits) -> Approved {
             (Some(reason), _) => withheld.push((change, reason)),
             (None, Some(gap)) => withheld.push((
                 change,
-                format!("a partial view deletes nothing: {}; it is looked at again when the view is whole", gap.why),
+                format!(
+                    "a partial view deletes nothing: {}; it is looked at again when the view is whole",
+                    gap.why
+                ),
             )),
             (None, None) => approved.push(change),
         }
@@ -78,7 +81,7 @@ pub fn guard(plan: Plan, snapshot: &Snapshot, limits: &Limits) -> Approved {
         role: change.role().cloned(),
         cluster: change.cluster().cloned(),
         workload: change.workload().cloned(),
-        grant: None,
+        grant: change.mark().map(|mark| mark.subject.to_string()),
         reason,
     }));
     Approved { changes: approved, findings, waits, unchanged }

@@ -29,8 +29,8 @@ pub use guard::{Approved, Limits, guard};
 pub use mark::Mark;
 pub use model::{Association, Cluster, ClusterStatus, Role, Snapshot};
 pub use names::{
-    AssociationId, ClusterId, ClusterName, NameError, Namespace, Region, RoleArn, RoleId,
-    ServiceAccount, Workload,
+    AssociationId, ClusterId, ClusterName, NameError, Namespace, Region, RoleArn, RoleId, ServiceAccount,
+    Workload,
 };
 pub use outcome::{Finding, FindingKind, Outcome, Verdict};
 pub use plan::{Change, Plan, plan};

@@ -55,11 +55,7 @@ impl Mark {
 
     /// The mark among an association's tags; `None` where it is absent, damaged,
     /// or was copied from another cluster: then the association is not ours.
-    pub fn from_tags(
-        keys: &TagKeys,
-        cluster: &ClusterId,
-        tags: &BTreeMap<String, String>,
-    ) -> Option<Self> {
+    pub fn from_tags(keys: &TagKeys, cluster: &ClusterId, tags: &BTreeMap<String, String>) -> Option<Self> {
         let tag = |name: &str| tags.get(&keys.key(name)).map(String::as_str);
         if tag("managed") != Some(VERSION) || tag("cluster")?.parse().ok().as_ref() != Some(cluster) {
             return None;

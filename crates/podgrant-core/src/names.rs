@@ -138,9 +138,7 @@ name!(
 
 pub(crate) fn is_label(text: &str) -> bool {
     let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    text.starts_with(edge)
-        && text.ends_with(edge)
-        && text.chars().all(|c| edge(c) || c == '-')
+    text.starts_with(edge) && text.ends_with(edge) && text.chars().all(|c| edge(c) || c == '-')
 }
 
 fn is_region(text: &str) -> bool {
@@ -161,14 +159,8 @@ fn is_region(text: &str) -> bool {
 /// Account and `path/name` of a role's ARN.
 fn role_arn_parts(text: &str) -> Option<(&str, &str)> {
     let mut parts = text.splitn(6, ':');
-    let (arn, partition, service, region, account, resource) = (
-        parts.next()?,
-        parts.next()?,
-        parts.next()?,
-        parts.next()?,
-        parts.next()?,
-        parts.next()?,
-    );
+    let (arn, partition, service, region, account, resource) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let path_and_name = resource.strip_prefix("role/")?;
     let name = path_and_name.rsplit('/').next()?;
     // IAM's own alphabet for role names and paths.
@@ -224,10 +216,9 @@ impl fmt::Display for ClusterId {
 impl FromStr for ClusterId {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let (region, name) = text.split_once('/').ok_or_else(|| NameError {
-            value: text.to_owned(),
-            expected: "a cluster as region/name",
-        })?;
+        let (region, name) = text
+            .split_once('/')
+            .ok_or_else(|| NameError { value: text.to_owned(), expected: "a cluster as region/name" })?;
         Ok(Self::new(region.parse()?, name.parse()?))
     }
 }

@@ -151,9 +151,13 @@ pub enum Verdict {
     /// Comes back as a fresh message after a while.
     NotYet(Wait),
     /// Acknowledged, and deliberately not done.
-    Dropped { reason: String },
+    Dropped {
+        reason: String,
+    },
     /// To be tried again by redelivery, and at last for the dead-letter queue.
-    Failed { reason: String },
+    Failed {
+        reason: String,
+    },
 }
 
 /// A change, and how it ended.

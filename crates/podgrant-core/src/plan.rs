@@ -118,9 +118,7 @@ impl Change {
     pub fn cluster(&self) -> Option<&ClusterId> {
         Some(match self {
             Self::Create { mark, .. } => &mark.cluster,
-            Self::Update { association, .. } | Self::Revoke { association, .. } => {
-                &association.cluster
-            }
+            Self::Update { association, .. } | Self::Revoke { association, .. } => &association.cluster,
             Self::InstallAgent { cluster, .. }
             | Self::AnnounceAgent { cluster, .. }
             | Self::AnnounceCluster { cluster } => cluster,
@@ -134,13 +132,18 @@ impl Change {
         }
     }
 
-    /// The role that the change is about.
-    pub fn role(&self) -> Option<&RoleArn> {
+    /// The mark that is written; for a removal, the one that goes.
+    pub fn mark(&self) -> Option<&Mark> {
         match self {
-            Self::Create { mark, .. } | Self::Update { mark, .. } => Some(&mark.role_arn),
-            Self::Revoke { association, .. } => association.mark.as_ref().map(|m| &m.role_arn),
+            Self::Create { mark, .. } | Self::Update { mark, .. } => Some(mark),
+            Self::Revoke { association, .. } => association.mark.as_ref(),
             _ => None,
         }
+    }
+
+    /// The role that the change is about.
+    pub fn role(&self) -> Option<&RoleArn> {
+        self.mark().map(|mark| &mark.role_arn)
     }
 
     /// Whether some role loses access that it has.
@@ -291,9 +294,7 @@ fn rank(association: &Association) -> (bool, &AssociationId) {
 fn by_place(snapshot: &Snapshot) -> BTreeMap<(&ClusterId, &Workload), &Association> {
     let mut places = BTreeMap::new();
     for association in &snapshot.associations {
-        let place = places
-            .entry((&association.cluster, &association.workload))
-            .or_insert(association);
+        let place = places.entry((&association.cluster, &association.workload)).or_insert(association);
         if rank(association) < rank(place) {
             *place = association;
         }

@@ -105,27 +105,18 @@ struct Piece<'a> {
 impl<'a> Piece<'a> {
     fn split_once(self, separator: char) -> Option<(Piece<'a>, Piece<'a>)> {
         let (left, right) = self.text.split_once(separator)?;
-        let right = Piece {
-            text: right,
-            column: self.column + left.chars().count() + 1,
-        };
+        let right = Piece { text: right, column: self.column + left.chars().count() + 1 };
         Some((Piece { text: left, ..self }, right))
     }
 
     fn end(self) -> Piece<'a> {
-        Piece {
-            text: "",
-            column: self.column + self.text.chars().count(),
-        }
+        Piece { text: "", column: self.column + self.text.chars().count() }
     }
 
     /// The piece from its first character that is not `valid`; its end if all are.
     fn first_not(self, valid: impl Fn(char) -> bool) -> Piece<'a> {
         match self.text.char_indices().enumerate().find(|(_, (_, c))| !valid(*c)) {
-            Some((index, (offset, _))) => Piece {
-                text: &self.text[offset..],
-                column: self.column + index,
-            },
+            Some((index, (offset, _))) => Piece { text: &self.text[offset..], column: self.column + index },
             None => self.end(),
         }
     }
@@ -138,11 +129,7 @@ impl<'a> Piece<'a> {
                 format!("{shown:?}")
             }
         };
-        SubjectError {
-            column: self.column,
-            found,
-            expected: expected.into(),
-        }
+        SubjectError { column: self.column, found, expected: expected.into() }
     }
 }
 
@@ -167,11 +154,7 @@ fn parse_subject(text: &str, column: usize) -> Result<Subject, SubjectError> {
     let Some(clusters) = clusters else {
         return Err(whole.end().error(format!("@ and {EXPECTED_CLUSTERS}")));
     };
-    Ok(Subject {
-        namespace,
-        service_account,
-        clusters: parse_clusters(clusters)?,
-    })
+    Ok(Subject { namespace, service_account, clusters: parse_clusters(clusters)? })
 }
 
 fn label_char(c: char) -> bool {
@@ -209,9 +192,11 @@ fn parse_pattern<N: FromStr>(
         // A prefix is right if some name begins with it.
         Some(prefix) if valid_name(&format!("{prefix}a")) => Ok(Pattern::Prefix(prefix.to_owned())),
         Some(_) => Err(piece.error(format!("the beginning of {what}, then _"))),
-        None => piece.text.parse().map(Pattern::Exact).map_err(|_| {
-            piece.error(format!("{what} that begins and ends with a letter or digit"))
-        }),
+        None => piece
+            .text
+            .parse()
+            .map(Pattern::Exact)
+            .map_err(|_| piece.error(format!("{what} that begins and ends with a letter or digit"))),
     }
 }
 
@@ -277,9 +262,7 @@ impl ClusterSelector {
         match self {
             Self::All => true,
             Self::Name(_) | Self::RegionAndName(..) => self.names(&cluster.id),
-            Self::Tags(tags) => tags
-                .iter()
-                .all(|(key, value)| cluster.tags.get(key) == Some(value)),
+            Self::Tags(tags) => tags.iter().all(|(key, value)| cluster.tags.get(key) == Some(value)),
         }
     }
 
@@ -288,9 +271,7 @@ impl ClusterSelector {
     pub(crate) fn names(&self, cluster: &ClusterId) -> bool {
         match self {
             Self::Name(name) => *name == cluster.name,
-            Self::RegionAndName(region, name) => {
-                *region == cluster.region && *name == cluster.name
-            }
+            Self::RegionAndName(region, name) => *region == cluster.region && *name == cluster.name,
             Self::All | Self::Tags(_) => false,
         }
     }
@@ -317,17 +298,15 @@ impl<N: AsRef<str>> Pattern<N> {
 impl Subject {
     /// Whether the subject's names and patterns mean this service account.
     pub fn means(&self, workload: &Workload) -> bool {
-        self.namespace.matches(&workload.namespace)
-            && self.service_account.matches(&workload.service_account)
+        self.namespace.matches(&workload.namespace) && self.service_account.matches(&workload.service_account)
     }
 
     /// The service account, where both parts are whole names.
     pub fn workload(&self) -> Option<Workload> {
         match (&self.namespace, &self.service_account) {
-            (Pattern::Exact(namespace), Pattern::Exact(service_account)) => Some(Workload {
-                namespace: namespace.clone(),
-                service_account: service_account.clone(),
-            }),
+            (Pattern::Exact(namespace), Pattern::Exact(service_account)) => {
+                Some(Workload { namespace: namespace.clone(), service_account: service_account.clone() })
+            }
             _ => None,
         }
     }

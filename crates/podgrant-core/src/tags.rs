@@ -50,8 +50,7 @@ impl TagKeys {
     /// Whether a tag belongs to podgrant, however its letters are cased: IAM
     /// holds keys that differ only in case to be the same key.
     pub fn owns(&self, key: &str) -> bool {
-        key.get(..self.prefix.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(&self.prefix))
+        key.get(..self.prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(&self.prefix))
     }
 }
 
@@ -139,10 +138,7 @@ impl RoleTags {
                 _ => match name.strip_prefix("grant/") {
                     Some("") => problem("expected a label after grant/".to_owned()),
                     Some(label) => parsed.add_grants(label, value, problem),
-                    None => problem(format!(
-                        "unknown; the keys after {} are {KNOWN}",
-                        keys.prefix()
-                    )),
+                    None => problem(format!("unknown; the keys after {} are {KNOWN}", keys.prefix())),
                 },
             }
         }
@@ -161,7 +157,6 @@ impl RoleTags {
         }
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -192,11 +187,7 @@ mod tests {
         assert_eq!(problems, Vec::<String>::new());
         assert_eq!(
             grants(&tags),
-            [
-                "batch:batch/job-_@env=prod",
-                ":payments/api@prod-eu",
-                "batch:reports/_@eu-west-1/analytics"
-            ]
+            ["batch:batch/job-_@env=prod", ":payments/api@prod-eu", "batch:reports/_@eu-west-1/analytics"]
         );
         assert_eq!(tags.target_role.unwrap().role_name(), "target");
         assert!(tags.session_tags_off && tags.manage_trust);

@@ -21,8 +21,8 @@ pub const MISSING_STATEMENT: &str = r#"{"Effect":"Allow","Principal":{"Service":
 /// # Errors
 /// What is wrong with it, and the statement that would mend it.
 pub fn allows_pods(policy: &str) -> Result<(), String> {
-    let document: Value = serde_json::from_str(policy)
-        .map_err(|error| format!("the trust policy is not JSON ({error})"))?;
+    let document: Value =
+        serde_json::from_str(policy).map_err(|error| format!("the trust policy is not JSON ({error})"))?;
     let statements = one_or_many(document.get("Statement"));
     let effective = |effect: &str, action: &str| {
         statements.iter().any(|statement| {
@@ -43,10 +43,7 @@ pub fn allows_pods(policy: &str) -> Result<(), String> {
             ));
         }
     }
-    let missing: Vec<&str> = PODS_ACTIONS
-        .into_iter()
-        .filter(|action| !effective("Allow", action))
-        .collect();
+    let missing: Vec<&str> = PODS_ACTIONS.into_iter().filter(|action| !effective("Allow", action)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -67,9 +64,9 @@ fn one_or_many(value: Option<&Value>) -> Vec<&Value> {
 fn names_pods(principal: Option<&Value>) -> bool {
     match principal {
         Some(Value::String(anyone)) => anyone == "*",
-        Some(Value::Object(kinds)) => one_or_many(kinds.get("Service"))
-            .iter()
-            .any(|service| service.as_str() == Some(PODS_PRINCIPAL)),
+        Some(Value::Object(kinds)) => {
+            one_or_many(kinds.get("Service")).iter().any(|service| service.as_str() == Some(PODS_PRINCIPAL))
+        }
         _ => false,
     }
 }
@@ -148,12 +145,16 @@ mod tests {
             ),
             (
                 "denied again",
-                &format!(r#"{{"Statement":[{MISSING_STATEMENT},{{"Effect":"Deny","Principal":"*","Action":"sts:TagSession"}}]}}"#),
+                &format!(
+                    r#"{{"Statement":[{MISSING_STATEMENT},{{"Effect":"Deny","Principal":"*","Action":"sts:TagSession"}}]}}"#
+                ),
                 Some("denies sts:TagSession"),
             ),
             (
                 "denied under a condition",
-                &format!(r#"{{"Statement":[{MISSING_STATEMENT},{{"Effect":"Deny","Principal":"*","Action":"sts:*","Condition":{{"Bool":{{"aws:SecureTransport":"false"}}}}}}]}}"#),
+                &format!(
+                    r#"{{"Statement":[{MISSING_STATEMENT},{{"Effect":"Deny","Principal":"*","Action":"sts:*","Condition":{{"Bool":{{"aws:SecureTransport":"false"}}}}}}]}}"#
+                ),
                 None,
             ),
             ("empty", "{}", Some("does not allow")),

@@ -69,8 +69,14 @@ fn ended(message_id: &str, report: Report) -> Report {
         tracing::error!(message_id, id = trigger, outcome, reason, duration_ms, "message");
     } else {
         tracing::info!(
-            message_id, id = trigger, outcome, reason, duration_ms,
-            changes = report.changes.len(), findings = report.findings.len(), unchanged = report.unchanged,
+            message_id,
+            id = trigger,
+            outcome,
+            reason,
+            duration_ms,
+            changes = report.changes.len(),
+            findings = report.findings.len(),
+            unchanged = report.unchanged,
             "message"
         );
     }

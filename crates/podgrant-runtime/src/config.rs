@@ -39,17 +39,41 @@ pub struct ConfigError {
 /// Every variable that a function reads, besides the AWS SDK's own: name,
 /// default, and meaning. The README's table is made from it.
 pub const VARIABLES: &[(&str, &str, &str)] = &[
-    ("PODGRANT_REGIONS", "the function's own region", "Regions whose clusters are in the fleet, parted by commas."),
-    ("PODGRANT_EVENT_BUS", "none", "Name or ARN of the bus for outcome events; without one they are only logged."),
-    ("PODGRANT_QUEUE_URL", "none", "The function's own queue, for work that can't be done yet; without one it is only reported."),
-    ("PODGRANT_OWN_ROLES", "none", "ARNs of podgrant's own roles, parted by commas: what they do wakes nobody."),
+    (
+        "PODGRANT_REGIONS",
+        "the function's own region",
+        "Regions whose clusters are in the fleet, parted by commas.",
+    ),
+    (
+        "PODGRANT_EVENT_BUS",
+        "none",
+        "Name or ARN of the bus for outcome events; without one they are only logged.",
+    ),
+    (
+        "PODGRANT_QUEUE_URL",
+        "none",
+        "The function's own queue, for work that can't be done yet; without one it is only reported.",
+    ),
+    (
+        "PODGRANT_OWN_ROLES",
+        "none",
+        "ARNs of podgrant's own roles, parted by commas: what they do wakes nobody.",
+    ),
     ("PODGRANT_TAG_PREFIX", "podgrant/", "What podgrant's tags begin with."),
     ("PODGRANT_MAX_DELETIONS", "100", "A pass that would delete more associations deletes none."),
-    ("PODGRANT_MAX_DELETION_SHARE", "0.2", "A pass over the fleet that would delete a larger share of the managed associations deletes none (it binds from 10 deletions)."),
+    (
+        "PODGRANT_MAX_DELETION_SHARE",
+        "0.2",
+        "A pass over the fleet that would delete a larger share of the managed associations deletes none (it binds from 10 deletions).",
+    ),
     ("PODGRANT_DRY_RUN", "off", "on: plans are logged and not applied."),
     ("PODGRANT_RETRY_DELAY", "60", "Seconds that unfinished work waits on its queue, at most 900."),
     ("PODGRANT_GIVE_UP_AFTER", "3600", "Seconds after which unfinished work is given up, with an event."),
-    ("PODGRANT_ORPHAN_GRACE", "604800", "Seconds that a role may name clusters that are not there before it is reported."),
+    (
+        "PODGRANT_ORPHAN_GRACE",
+        "604800",
+        "Seconds that a role may name clusters that are not there before it is reported.",
+    ),
     ("PODGRANT_LOG", "info", "What is logged, as tracing's filters say it: info, debug, podgrant_aws=debug."),
 ];
 
@@ -74,7 +98,8 @@ impl Config {
         let home = read("AWS_REGION").or_else(|| read("AWS_DEFAULT_REGION"));
         let regions = variable("PODGRANT_REGIONS").or(home).ok_or_else(|| ConfigError {
             variable: "PODGRANT_REGIONS",
-            problem: "neither it nor AWS_REGION is set; name the regions, such as eu-west-1,us-east-1".to_owned(),
+            problem: "neither it nor AWS_REGION is set; name the regions, such as eu-west-1,us-east-1"
+                .to_owned(),
         })?;
         let regions = list(&regions)
             .map(|region| parsed("PODGRANT_REGIONS", region))
@@ -145,7 +170,12 @@ fn parsed<T: FromStr<Err: Display>>(variable: &'static str, text: &str) -> Resul
     text.parse().map_err(|error| ConfigError { variable, problem: format!("{text:?}: {error}") })
 }
 
-fn within<T: PartialOrd + Display>(variable: &'static str, value: T, least: T, most: T) -> Result<T, ConfigError> {
+fn within<T: PartialOrd + Display>(
+    variable: &'static str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<T, ConfigError> {
     if value >= least && value <= most {
         Ok(value)
     } else {

@@ -148,11 +148,7 @@ impl Flow {
 
     /// Puts what was done and refused on the bus.
     async fn tell(&self, outcomes: &[Outcome], findings: &[Finding], wake: &Wake) -> Result<(), String> {
-        let cause = Cause {
-            id: wake.id.clone(),
-            asked_by: wake.asked_by.clone(),
-            time: wake.time.clone(),
-        };
+        let cause = Cause { id: wake.id.clone(), asked_by: wake.asked_by.clone(), time: wake.time.clone() };
         let done = outcomes.iter().filter(|outcome| outcome.verdict == Verdict::Done);
         let events: Vec<BusEvent> = done
             .filter_map(|o| OutcomeEvent::of_change(&o.change, o.association.as_ref(), &cause))

@@ -70,10 +70,7 @@ fn is_known(service: &str, call: &str) -> bool {
                 | "UpdatePodIdentityAssociation"
                 | "DeletePodIdentityAssociation"
         ),
-        _ => matches!(
-            call,
-            "CreateRole" | "TagRole" | "UntagRole" | "UpdateAssumeRolePolicy" | "DeleteRole"
-        ),
+        _ => matches!(call, "CreateRole" | "TagRole" | "UntagRole" | "UpdateAssumeRolePolicy" | "DeleteRole"),
     }
 }
 
@@ -83,14 +80,17 @@ fn may_be_own(call: &str) -> bool {
         || matches!(call, "TagRole" | "UntagRole" | "TagResource" | "UntagResource")
 }
 
+pub(crate) const ROLE_NAME: &str = "a role's name (1 to 64 letters, digits and _+=,.@-)";
+
+/// IAM's own rule for role names.
+pub(crate) fn is_role_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c))
+}
+
 fn role(event: &Envelope<'_>) -> Result<RoleRef, Malformed> {
     const NAME: &str = "/detail/requestParameters/roleName";
-    let name = event
-        .text(NAME)
-        .filter(|name| (1..=64).contains(&name.len()))
-        // IAM's own alphabet for role names.
-        .filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c)))
-        .ok_or_else(|| event.malformed(NAME, "a role's name (1 to 64 letters, digits and _+=,.@-)"))?;
+    let name =
+        event.text(NAME).filter(|name| is_role_name(name)).ok_or_else(|| event.malformed(NAME, ROLE_NAME))?;
     let recipient = "/detail/recipientAccountId";
     let place = if event.value(recipient).is_some() { recipient } else { "/account" };
     let account = event
@@ -109,10 +109,7 @@ fn association_changed(event: &Envelope<'_>) -> Result<Trigger, Malformed> {
             .find_map(|place| event.text(place))
     };
     let workload = text("namespace").zip(text("serviceAccount")).and_then(|(namespace, account)| {
-        Some(Workload {
-            namespace: namespace.parse().ok()?,
-            service_account: account.parse().ok()?,
-        })
+        Some(Workload { namespace: namespace.parse().ok()?, service_account: account.parse().ok()? })
     });
     Ok(Trigger::AssociationChanged {
         cluster: event.cluster(CLUSTER, REGION)?,
@@ -186,7 +183,10 @@ impl<'a> EksArn<'a> {
         let (arn, partition, service) = (parts.next()?, parts.next()?, parts.next()?);
         let (region, _account, resource) = (parts.next()?, parts.next()?, parts.next()?);
         let (kind, rest) = resource.split_once('/')?;
-        (arn == "arn" && partition.starts_with("aws") && service == "eks")
-            .then_some(Self { region: region.parse().ok()?, kind, rest })
+        (arn == "arn" && partition.starts_with("aws") && service == "eks").then_some(Self {
+            region: region.parse().ok()?,
+            kind,
+            rest,
+        })
     }
 }

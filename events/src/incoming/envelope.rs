@@ -83,18 +83,8 @@ impl<'a> Envelope<'a> {
         self.malformed_because(place, expected, describe(self.json.pointer(place)))
     }
 
-    pub(crate) fn malformed_because(
-        &self,
-        place: &str,
-        expected: &str,
-        found: String,
-    ) -> Malformed {
-        Malformed {
-            what: self.what(),
-            place: place.to_owned(),
-            expected: expected.to_owned(),
-            found,
-        }
+    pub(crate) fn malformed_because(&self, place: &str, expected: &str, found: String) -> Malformed {
+        Malformed { what: self.what(), place: place.to_owned(), expected: expected.to_owned(), found }
     }
 
     /// The name at the first of these places that holds anything at all: a bad
@@ -130,11 +120,7 @@ impl<'a> Envelope<'a> {
         self.label("/time", "the event's time, such as 2026-01-01T00:00:00Z")
     }
 
-    pub(crate) fn wake(
-        &self,
-        trigger: Trigger,
-        asked_by: Option<String>,
-    ) -> Result<Incoming, Malformed> {
+    pub(crate) fn wake(&self, trigger: Trigger, asked_by: Option<String>) -> Result<Incoming, Malformed> {
         Ok(Incoming::Wake(Wake {
             id: self.label("/id", "the event's id")?,
             time: self.time()?,

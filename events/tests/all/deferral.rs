@@ -17,14 +17,14 @@ fn cause() -> Wake {
 
 fn follow_ups() -> Vec<FollowUp> {
     let cluster = || "eu-west-1/prod-eu".parse().unwrap();
-    let role = || "arn:aws:iam::111122223333:role/teams/payments-api".parse().unwrap();
+    let name = || "payments-api".to_owned();
     vec![
-        FollowUp::Role { role: role() },
+        FollowUp::Role { name: name() },
         FollowUp::ClusterCreating { cluster: cluster() },
         FollowUp::ClusterGrants { cluster: cluster() },
         FollowUp::AgentStarting { cluster: cluster() },
         FollowUp::ClusterDeleting { cluster: cluster() },
-        FollowUp::RoleGone { role: role() },
+        FollowUp::RoleGone { name: name() },
     ]
 }
 
@@ -41,12 +41,8 @@ fn back(message: &Value) -> Wake {
 fn deferred_work_is_read_back_whole() {
     for follow_up in follow_ups() {
         let message = deferred(&follow_up, "CREATING", 1_772_446_530, 1, &cause());
-        let expected = Wake {
-            trigger: Trigger::FollowUp(follow_up),
-            began: Some(1_772_446_530),
-            attempt: 1,
-            ..cause()
-        };
+        let expected =
+            Wake { trigger: Trigger::FollowUp(follow_up), began: Some(1_772_446_530), attempt: 1, ..cause() };
         assert_eq!(back(&message), expected);
     }
 }

@@ -13,8 +13,7 @@ mod samples;
 mod schemas;
 
 /// podgrant's own role in the samples.
-const OWN_ROLE: &str =
-    "arn:aws:iam::111122223333:role/podgrant/podgrant-reconcile-associations";
+const OWN_ROLE: &str = "arn:aws:iam::111122223333:role/podgrant/podgrant-reconcile-associations";
 
 fn own_roles() -> Vec<String> {
     vec![OWN_ROLE.to_owned()]

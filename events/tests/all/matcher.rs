@@ -13,9 +13,7 @@ pub fn matches(pattern: &Value, event: &Value) -> bool {
         ("$or", Value::Array(choices)) => choices.iter().any(|choice| matches(choice, event)),
         (_, Value::Array(wanted)) => leaf_matches(wanted, event.get(key)),
         (_, Value::Object(_)) => match event.get(key) {
-            Some(Value::Array(items)) if !items.is_empty() => {
-                items.iter().any(|item| matches(wanted, item))
-            }
+            Some(Value::Array(items)) if !items.is_empty() => items.iter().any(|item| matches(wanted, item)),
             Some(inner) => matches(wanted, inner),
             None => matches(wanted, &Value::Null),
         },
@@ -26,8 +24,7 @@ pub fn matches(pattern: &Value, event: &Value) -> bool {
 fn leaf_matches(wanted: &[Value], found: Option<&Value>) -> bool {
     let mut leaves = Vec::new();
     collect_leaves(found, &mut leaves);
-    let any_text =
-        |test: &dyn Fn(&str) -> bool| leaves.iter().any(|leaf| leaf.as_str().is_some_and(test));
+    let any_text = |test: &dyn Fn(&str) -> bool| leaves.iter().any(|leaf| leaf.as_str().is_some_and(test));
     wanted.iter().any(|wanted| match wanted {
         Value::Object(operator) => {
             let (name, argument) = operator.iter().next().expect("an operator");
@@ -71,9 +68,8 @@ fn wildcard(pattern: &str, text: &str) -> bool {
 /// What AWS would refuse when the rule is made.
 pub fn check(pattern: &Value) {
     let fields = pattern.as_object().expect("a pattern is an object");
-    const ENVELOPE: [&str; 9] = [
-        "version", "id", "detail-type", "source", "account", "time", "region", "resources", "detail",
-    ];
+    const ENVELOPE: [&str; 9] =
+        ["version", "id", "detail-type", "source", "account", "time", "region", "resources", "detail"];
     for (key, value) in fields {
         assert!(key == "$or" || ENVELOPE.contains(&key.as_str()), "{key} is not in the envelope");
         check_value(key, value);
@@ -138,7 +134,18 @@ fn it_matches_as_eventbridge_does() {
         (json!({"source": ["x"], "$or": [{"source": ["x"]}, {"source": ["aws.iam"]}]}), false),
     ];
     for (pattern, expected) in cases {
-        check(&pattern);
         assert_eq!(matches(&pattern, &event), expected, "{pattern}");
     }
+}
+
+#[test]
+#[should_panic(expected = "AWS wants a list here")]
+fn a_bare_value_is_no_pattern() {
+    check(&serde_json::json!({"source": "aws.iam"}));
+}
+
+#[test]
+#[should_panic(expected = "operator numeric is not known")]
+fn an_operator_that_is_not_understood_is_not_passed_over() {
+    matches(&serde_json::json!({"a": [{"numeric": ["=", 1]}]}), &serde_json::json!({"a": 1}));
 }

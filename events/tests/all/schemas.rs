@@ -70,9 +70,18 @@ fn samples_schemas_and_types_agree() {
     assert_eq!(used, schemas.keys().cloned().collect::<Vec<_>>(), "a sample for each schema");
 }
 
+fn may_be_absent(schema: &str, part: &str) -> bool {
+    match (schema, part) {
+        (_, "askedBy") | ("access-granted", "associationId") => true,
+        // One without the other is refused by dependentRequired.
+        ("grant-refused" | "work-abandoned", "roleArn" | "cluster" | "subject") => true,
+        _ => false,
+    }
+}
+
 /// Every sample with one thing wrong: a part of another type, a required part
 /// missing, a part too many.
-fn mutilated(schema: &Value, sample: &Value) -> Vec<Value> {
+fn mutilated(schema: &str, sample: &Value) -> Vec<Value> {
     fn nodes(value: &Value, place: &str, places: &mut Vec<String>) {
         places.push(place.to_owned());
         let fields = value.as_object().into_iter().flatten();
@@ -93,20 +102,23 @@ fn mutilated(schema: &Value, sample: &Value) -> Vec<Value> {
             all.push(change(&|value| value["surprise"] = json!(true)));
         }
     }
-    for required in schema["required"].as_array().unwrap() {
-        let mut sample = sample.clone();
-        sample.as_object_mut().unwrap().remove(required.as_str().unwrap()).unwrap();
-        all.push(sample);
+    // From the samples and not from the schema, which may have lost a requirement.
+    for (parent, part) in places.iter().filter_map(|place| place.rsplit_once('/')) {
+        if !may_be_absent(schema, part) {
+            let mut sample = sample.clone();
+            sample.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(part).unwrap();
+            all.push(sample);
+        }
     }
     all
 }
 
 #[test]
 fn a_mutilated_sample_is_refused() {
-    let (schemas, texts) = (schemas(), json_files("schemas"));
+    let schemas = schemas();
     for (name, sample) in outcomes() {
         let schema = kebab(sample["detail-type"].as_str().unwrap());
-        for detail in mutilated(&texts[&schema], &sample["detail"]) {
+        for detail in mutilated(&schema, &sample["detail"]) {
             assert!(!schemas[&schema].is_valid(&detail), "{name}: {detail}");
         }
     }

@@ -71,7 +71,9 @@ fn create(state: &mut State, place: &Place, params: &Params) -> Answer {
     }
     if shelf.by_id.len() >= limit {
         let message = format!("The cluster has {limit} associations, as many as it may have");
-        return Err(Refusal::new(400, "ResourceLimitExceededException", message).with("clusterName", &place.1));
+        return Err(
+            Refusal::new(400, "ResourceLimitExceededException", message).with("clusterName", &place.1)
+        );
     }
     let id = state.put_association(association);
     state.keep_token(&scope, token, asked, &id);
@@ -82,7 +84,10 @@ fn create(state: &mut State, place: &Place, params: &Params) -> Answer {
 fn check_names(namespace: &str, account: &str, params: &Params) -> Result<(), Refusal> {
     let inner = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
     let is_label = |text: &str| {
-        !text.is_empty() && text.as_bytes().iter().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+        !text.is_empty()
+            && text.as_bytes().iter().all(inner)
+            && !text.starts_with('-')
+            && !text.ends_with('-')
     };
     if namespace.len() > 63 || !is_label(namespace) {
         return Err(params.refuse(format!("The namespace {namespace} is not valid")));
@@ -117,13 +122,14 @@ fn take_settings(association: &mut Association, params: &Params) -> Result<(), R
 fn role_name(arn: &str) -> Option<(&str, &str)> {
     let (account, resource) = arn.strip_prefix("arn:aws:iam::")?.split_once(':')?;
     let name = resource.strip_prefix("role/")?.rsplit('/').next()?;
-    (account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit()) && !name.is_empty()).then_some((account, name))
+    (account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit()) && !name.is_empty())
+        .then_some((account, name))
 }
 
 /// Checks that EKS can see the role, and that its trust policy names the service of pod identity.
 fn check_role(state: &mut State, arn: &str) -> Result<(), Refusal> {
-    let (account, name) =
-        role_name(arn).ok_or_else(|| Refusal::invalid_parameter(format!("{arn} is not the ARN of a role")))?;
+    let (account, name) = role_name(arn)
+        .ok_or_else(|| Refusal::invalid_parameter(format!("{arn} is not the ARN of a role")))?;
     let absent = Refusal::invalid_parameter("Role provided in the request does not exist.");
     let role = state.roles.get_mut(name).filter(|role| account == ACCOUNT && role.arn() == arn);
     let role = role.ok_or_else(|| absent.clone())?;
@@ -180,7 +186,8 @@ fn list(state: &State, place: &Place, params: &Params) -> Answer {
                 namespace.is_none_or(|namespace| namespace == association.namespace)
                     && account.is_none_or(|account| account == association.service_account)
             };
-            let rest = shelf.by_id.range::<str, _>(page.start()).filter(|(_, association)| wanted(association));
+            let rest =
+                shelf.by_id.range::<str, _>(page.start()).filter(|(_, association)| wanted(association));
             page.take(rest.map(|(id, association)| (id.as_str(), summary(association))))
         }
     };
@@ -265,7 +272,8 @@ impl State {
         self.give_external_id(&mut association);
         self.index(&association.region.clone(), &association.arn(), Some(&association.tags));
         let id = association.id.clone();
-        let shelf = self.shelves.entry((association.region.clone(), association.cluster.clone())).or_default();
+        let shelf =
+            self.shelves.entry((association.region.clone(), association.cluster.clone())).or_default();
         let workload = (association.namespace.clone(), association.service_account.clone());
         shelf.lingering.remove(&workload);
         shelf.by_workload.insert(workload, id.clone());

@@ -12,7 +12,7 @@ pub struct Call {
     pub service: String,
     /// The operation's name in the service's model.
     pub operation: String,
-    /// The region that the request was signed for; IAM's is `us-east-1`.
+    /// The region that the request was signed for; `us-east-1` for IAM, which is global.
     pub region: String,
     /// The parameters, decoded, under their names in the service's model.
     pub detail: Value,
@@ -61,7 +61,11 @@ impl Call {
                     let key = filter.get("Key").and_then(Value::as_str).unwrap_or_default();
                     let values = filter.get("Values").and_then(Value::as_array).into_iter().flatten();
                     let values: Vec<&str> = values.filter_map(Value::as_str).collect();
-                    word(&if values.is_empty() { key.to_owned() } else { format!("{key}={}", values.join("|")) });
+                    word(&if values.is_empty() {
+                        key.to_owned()
+                    } else {
+                        format!("{key}={}", values.join("|"))
+                    });
                 }
             }
             "sqs" => word(self.text("QueueUrl").rsplit('/').next().unwrap_or_default()),

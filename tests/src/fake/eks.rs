@@ -120,7 +120,8 @@ pub(super) fn check_tags(tags: &Tags, code: &str) -> Result<(), Refusal> {
 fn create(state: &mut State, region: &str, params: &Params) -> Answer {
     let name = params.text("name")?;
     let valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if name.len() > 100 || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(valid) {
+    if name.len() > 100 || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(valid)
+    {
         return Err(params.refuse(format!("The cluster name {name} is not valid")));
     }
     params.text("roleArn")?;
@@ -272,7 +273,9 @@ impl State {
         if let Some(shelf) = self.shelves.remove(place) {
             arns.extend(shelf.by_id.values().map(super::things::Association::arn));
         }
-        arns.extend(self.addons.iter().filter(|((on, _), _)| on == place).map(|(_, addon)| addon.arn.clone()));
+        arns.extend(
+            self.addons.iter().filter(|((on, _), _)| on == place).map(|(_, addon)| addon.arn.clone()),
+        );
         self.addons.retain(|(on, _), _| on != place);
         for arn in arns {
             self.index(&place.0, &arn, None);

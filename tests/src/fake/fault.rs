@@ -118,7 +118,10 @@ impl Matching {
         is(&self.service, &call.service)
             && is(&self.operation, &call.operation)
             && self.region.as_ref().is_none_or(|region| *region == call.region)
-            && self.with.iter().all(|(name, text)| call.detail.get(name).and_then(Value::as_str) == Some(text))
+            && self
+                .with
+                .iter()
+                .all(|(name, text)| call.detail.get(name).and_then(Value::as_str) == Some(text))
     }
 
     fn then(self, action: Action) -> Fault {

@@ -76,9 +76,11 @@ fn read_token(listing: &str, token: &str) -> Option<String> {
 
 /// FNV-1a: no secret, only enough to tell our tokens from others.
 fn checksum(listing: &str, last: &str) -> u64 {
-    listing.bytes().chain([0]).chain(last.bytes()).fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
-        (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    listing
+        .bytes()
+        .chain([0])
+        .chain(last.bytes())
+        .fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -87,7 +89,11 @@ mod tests {
 
     const KEYS: [&str; 5] = ["a", "b", "c", "d", "é"];
 
-    fn page(listing: &str, token: Option<&str>, keys: &[&'static str]) -> (Vec<&'static str>, Option<String>) {
+    fn page(
+        listing: &str,
+        token: Option<&str>,
+        keys: &[&'static str],
+    ) -> (Vec<&'static str>, Option<String>) {
         Page::at(listing, token, 2).unwrap().take(keys.iter().map(|key| (*key, *key)))
     }
 
@@ -114,7 +120,8 @@ mod tests {
     fn a_token_of_another_listing_or_of_nobody_is_refused() {
         let token = page("x", None, &KEYS).1.unwrap();
         assert!(Page::at("y", Some(&token), 2).is_none());
-        for forged in ["0", "nonsense", "é€é€é€é€é€", &token[1..], &format!("{token}00"), &"0".repeat(16)] {
+        for forged in ["0", "nonsense", "é€é€é€é€é€", &token[1..], &format!("{token}00"), &"0".repeat(16)]
+        {
             assert!(Page::at("x", Some(forged), 2).is_none(), "{forged}");
         }
     }

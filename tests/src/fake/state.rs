@@ -117,7 +117,8 @@ impl State {
     /// Notes a call, and tells its number and what goes wrong with it.
     pub fn begin(&mut self, call: Call) -> (u64, Vec<Action>) {
         self.requests += 1;
-        let struck = self.faults.iter_mut().filter_map(|fault| fault.strikes(&call).then(|| fault.action.clone()));
+        let struck =
+            self.faults.iter_mut().filter_map(|fault| fault.strikes(&call).then(|| fault.action.clone()));
         let actions = struck.collect();
         self.calls.push((self.requests, call));
         (self.requests, actions)
@@ -188,7 +189,9 @@ impl State {
         };
         if before != request {
             // The code is not documented. What matters is that it is refused, and not as a conflict.
-            return Err(Refusal::invalid_parameter("The clientRequestToken was used before, with other parameters"));
+            return Err(Refusal::invalid_parameter(
+                "The clientRequestToken was used before, with other parameters",
+            ));
         }
         Ok(Some(id.clone()))
     }

@@ -8,7 +8,11 @@ use super::state::State;
 
 pub(super) fn handle(state: &mut State, region: &str, operation: &str, params: &Params) -> Answer {
     if operation != "GetResources" {
-        return Err(Refusal::new(400, "UnknownOperationException", format!("{operation} is not known to the fake")));
+        return Err(Refusal::new(
+            400,
+            "UnknownOperationException",
+            format!("{operation} is not known to the fake"),
+        ));
     }
     let filters = filters(params)?;
     let types = params.texts("ResourceTypeFilters")?;
@@ -65,7 +69,8 @@ fn filters(params: &Params) -> Result<Vec<Filter>, Refusal> {
             Some(Value::Array(values)) if values.len() <= 20 => values.clone(),
             Some(_) => return Err(wrong()),
         };
-        let values: Option<Vec<String>> = values.iter().map(|value| value.as_str().map(str::to_owned)).collect();
+        let values: Option<Vec<String>> =
+            values.iter().map(|value| value.as_str().map(str::to_owned)).collect();
         Ok(Filter { key: key.to_owned(), values: values.ok_or_else(wrong)? })
     };
     found.iter().map(read).collect()

@@ -129,7 +129,11 @@ pub struct Association {
 
 impl Association {
     /// An association on a cluster, of the role `some-role` unless set.
-    pub fn of(cluster: impl Into<String>, namespace: impl Into<String>, service_account: impl Into<String>) -> Self {
+    pub fn of(
+        cluster: impl Into<String>,
+        namespace: impl Into<String>,
+        service_account: impl Into<String>,
+    ) -> Self {
         Self {
             cluster: cluster.into(),
             region: String::new(),

@@ -61,10 +61,10 @@ fn what_is_not_ours_is_not_touched_whatever_the_plan_says() {
     assert_snapshot!(printed(&guard(plan, &view(vec![mine]), &Limits::default())), @"
     - eu-west-1/prod-eu  a/b  role payments  (grant withdrawn)
     ! withheld: eu-west-1/prod-eu a/b: association a-prodeuab does not carry podgrant's mark
-    ! withheld: eu-west-1/prod-eu a/b role heir: association a-prodeuab does not carry podgrant's mark
-    ! withheld: eu-west-1/prod-eu a/b role payments: association a-prodeuab is owned by vpc-cni
-    ! withheld: eu-west-1/prod-eu a/b role payments: association a-prodeuab is owned by vpc-cni
-    ! withheld: eu-west-1/prod-eu x/y role payments: association a-prodeuab carries the mark of a/b@prod-eu on eu-west-1/prod-eu: it was copied, and is not podgrant's
+    ! withheld: eu-west-1/prod-eu a/b role heir (a/b@prod-eu): association a-prodeuab does not carry podgrant's mark
+    ! withheld: eu-west-1/prod-eu a/b role payments (a/b@prod-eu): association a-prodeuab is owned by vpc-cni
+    ! withheld: eu-west-1/prod-eu a/b role payments (a/b@prod-eu): association a-prodeuab is owned by vpc-cni
+    ! withheld: eu-west-1/prod-eu x/y role payments (a/b@prod-eu): association a-prodeuab carries the mark of a/b@prod-eu on eu-west-1/prod-eu: it was copied, and is not podgrant's
     ");
 }
 
@@ -87,8 +87,8 @@ fn a_partial_view_takes_nothing_away_and_lets_the_rest_pass() {
     assert_snapshot!(shown[0], @"
     + eu-west-1/prod-eu  c/d  role payments  (c/d@prod-eu)
     ~ eu-west-1/prod-eu  a/b  role payments  role id AROAPAYMENTS -> AROAPAYMENTS2
-    ! withheld: eu-west-1/prod-eu a/b role payments: a partial view deletes nothing: eks:ListPodIdentityAssociations was throttled; it is looked at again when the view is whole
-    ! withheld: eu-west-1/prod-eu a/b role heir: a partial view deletes nothing: eks:ListPodIdentityAssociations was throttled; it is looked at again when the view is whole
+    ! withheld: eu-west-1/prod-eu a/b role payments (a/b@prod-eu): a partial view deletes nothing: eks:ListPodIdentityAssociations was throttled; it is looked at again when the view is whole
+    ! withheld: eu-west-1/prod-eu a/b role heir (a/b@prod-eu): a partial view deletes nothing: eks:ListPodIdentityAssociations was throttled; it is looked at again when the view is whole
     ");
 }
 
@@ -101,9 +101,9 @@ fn at_most_so_many_are_deleted() {
     // Not the first two of three: none.
     assert_snapshot!(printed(&guard(plan_of(all()), &view, &limits)), @"
     + eu-west-1/prod-eu  c/d  role payments  (c/d@prod-eu)
-    ! withheld: eu-west-1/prod-eu a/b0 role payments: this pass would delete 3 associations, and at most 2 are allowed; if that is meant, raise PODGRANT_MAX_DELETIONS to 3
-    ! withheld: eu-west-1/prod-eu a/b1 role payments: this pass would delete 3 associations, and at most 2 are allowed; if that is meant, raise PODGRANT_MAX_DELETIONS to 3
-    ! withheld: eu-west-1/prod-eu a/b2 role payments: this pass would delete 3 associations, and at most 2 are allowed; if that is meant, raise PODGRANT_MAX_DELETIONS to 3
+    ! withheld: eu-west-1/prod-eu a/b0 role payments (a/b0@prod-eu): this pass would delete 3 associations, and at most 2 are allowed; if that is meant, raise PODGRANT_MAX_DELETIONS to 3
+    ! withheld: eu-west-1/prod-eu a/b1 role payments (a/b1@prod-eu): this pass would delete 3 associations, and at most 2 are allowed; if that is meant, raise PODGRANT_MAX_DELETIONS to 3
+    ! withheld: eu-west-1/prod-eu a/b2 role payments (a/b2@prod-eu): this pass would delete 3 associations, and at most 2 are allowed; if that is meant, raise PODGRANT_MAX_DELETIONS to 3
     ");
     // The limit that the message names is one that lets it through.
     let raised = Limits { deletions: 3, ..limits };
@@ -120,7 +120,7 @@ fn a_takeover_counts_as_a_loss() {
     let plan = plan_of([update(&mine, &role("heir")), update(&mine, &role("payments").made_again())]);
     assert_snapshot!(printed(&guard(plan, &view(vec![mine]), &limits)), @"
     ~ eu-west-1/prod-eu  a/b  role payments  role id AROAPAYMENTS -> AROAPAYMENTS2
-    ! withheld: eu-west-1/prod-eu a/b role heir: this pass would delete 1 associations, and at most 0 are allowed; if that is meant, raise PODGRANT_MAX_DELETIONS to 1
+    ! withheld: eu-west-1/prod-eu a/b role heir (a/b@prod-eu): this pass would delete 1 associations, and at most 0 are allowed; if that is meant, raise PODGRANT_MAX_DELETIONS to 1
     ");
 }
 
@@ -135,7 +135,7 @@ fn at_most_such_a_share_of_the_fleet_is_deleted() {
     // (deletions, of so many managed, approved)
     let cases = [
         (0, 0, 0),
-        (2, 2, 2), // below the floor, the share does not bind
+        (2, 2, 2),  // below the floor, the share does not bind
         (3, 15, 3), // just the share
         (3, 14, 0),
         (14, 14, 0),
@@ -149,7 +149,7 @@ fn at_most_such_a_share_of_the_fleet_is_deleted() {
     associations.extend((0..100).map(|i| foreign("prod-eu", &format!("x/y{i}"))));
     let refused = guard(plan, &view(associations), &limits);
     assert_eq!(refused.changes(), []);
-    assert_snapshot!(refused.findings()[0], @"withheld: eu-west-1/prod-eu a/b0 role payments: this pass would delete 3 of 14 managed associations, and at most 20 % are allowed; if that is meant, raise PODGRANT_MAX_DELETION_SHARE to 0.22");
+    assert_snapshot!(refused.findings()[0], @"withheld: eu-west-1/prod-eu a/b0 role payments (a/b0@prod-eu): this pass would delete 3 of 14 managed associations, and at most 20 % are allowed; if that is meant, raise PODGRANT_MAX_DELETION_SHARE to 0.22");
     // The share that the message names is one that lets it through.
     assert_eq!(approved(3, 14, &Limits { share: 0.22, ..limits }), 3);
 }
@@ -200,11 +200,8 @@ fn the_rest_of_the_plan_goes_through_in_its_order() {
         reason: "not yet".to_owned(),
         follow_up: crate::outcome::FollowUp::Role { name: "payments".to_owned() },
     };
-    let plan = Plan {
-        findings: vec![finding.clone()],
-        waits: vec![wait.clone()],
-        ..plan_of(changes.clone())
-    };
+    let plan =
+        Plan { findings: vec![finding.clone()], waits: vec![wait.clone()], ..plan_of(changes.clone()) };
     let approved = guard(plan.clone(), &view(associations.clone()), &Limits::default());
     assert_eq!(approved.changes(), changes);
     assert_eq!(approved.findings(), std::slice::from_ref(&finding));

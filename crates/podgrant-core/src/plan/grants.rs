@@ -83,8 +83,8 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys) -> Plan {
     let mut kept: Places<'_> = BTreeSet::new();
     for ((cluster, workload), claims) in &claims {
         let standing = standing.get(&(cluster, workload)).copied();
-        let reprieved = standing
-            .is_some_and(|association| reprieve(snapshot, keys, &asking, association).is_some());
+        let reprieved =
+            standing.is_some_and(|association| reprieve(snapshot, keys, &asking, association).is_some());
         let place = Place { cluster, workload, standing, reprieved };
         if settle(snapshot, keys, &place, claims, &mut plan) {
             kept.insert((cluster, workload));
@@ -194,11 +194,7 @@ fn targets<'a>(
         if !cluster.is_enrolled(keys) {
             // A selector by tags passes such a cluster over; a name asked for it.
             if named.is_some() {
-                finding(
-                    FindingKind::ClusterOptedOut,
-                    Some(cluster),
-                    cluster.opted_out(keys),
-                );
+                finding(FindingKind::ClusterOptedOut, Some(cluster), cluster.opted_out(keys));
             }
         } else if cluster.status.is_ready() {
             targets.push(cluster);
@@ -209,7 +205,11 @@ fn targets<'a>(
                 format!("the cluster is {}; the grant is made when it is ready", cluster.status),
             );
         } else if named.is_some() {
-            finding(FindingKind::ClusterNotReady, Some(cluster), format!("the cluster is {}", cluster.status));
+            finding(
+                FindingKind::ClusterNotReady,
+                Some(cluster),
+                format!("the cluster is {}", cluster.status),
+            );
         }
     }
     targets
@@ -231,8 +231,8 @@ fn settle(
         .iter()
         .filter(|claim| {
             let asking = claim.asking;
-            let trusting = asking.distrust.is_none()
-                || holder.is_some_and(|mark| mark.role_id == asking.role.id);
+            let trusting =
+                asking.distrust.is_none() || holder.is_some_and(|mark| mark.role_id == asking.role.id);
             let clear = asking.problem_with(&keys.key(TARGET_ROLE)).is_none()
                 || holder.is_some_and(|mark| mark.role_arn == asking.role.arn);
             trusting && clear
@@ -273,15 +273,17 @@ fn settle(
         plan.findings.push(refusal(
             FindingKind::Conflict,
             loser,
-            format!("{} has this service account already; a service account has one role on a cluster", role.arn),
+            format!(
+                "{} has this service account already; a service account has one role on a cluster",
+                role.arn
+            ),
         ));
     }
     // A tag that does not parse changes nothing: what stands keeps what it was made with.
     let tags = &winner.asking.tags;
     let before = |name: &str| {
-        holder.filter(|mark| {
-            mark.role_arn == role.arn && winner.asking.problem_with(&keys.key(name)).is_some()
-        })
+        holder
+            .filter(|mark| mark.role_arn == role.arn && winner.asking.problem_with(&keys.key(name)).is_some())
     };
     let mark = Mark {
         role_arn: role.arn.clone(),
@@ -289,11 +291,8 @@ fn settle(
         cluster: cluster.clone(),
         subject: winner.grant.subject.clone(),
         label: winner.grant.label.clone(),
-        session_tags_off: before(SESSION_TAGS)
-            .map_or(tags.session_tags_off, |mark| mark.session_tags_off),
-        target_role: before(TARGET_ROLE)
-            .map_or(&tags.target_role, |mark| &mark.target_role)
-            .clone(),
+        session_tags_off: before(SESSION_TAGS).map_or(tags.session_tags_off, |mark| mark.session_tags_off),
+        target_role: before(TARGET_ROLE).map_or(&tags.target_role, |mark| &mark.target_role).clone(),
     };
     match (standing, holder) {
         (None, _) => plan.changes.push(Change::Create { workload: workload.clone(), mark }),

@@ -14,8 +14,8 @@ pub fn plan_orphans(snapshot: &Snapshot, keys: &TagKeys, grace: i64) -> Plan {
     let mut plan = Plan::default();
     for association in &snapshot.associations {
         let Some(mark) = association.managed() else { continue };
-        let in_scope = snapshot.scope.holds_cluster(&association.cluster)
-            && snapshot.scope.holds_role(&mark.role_arn);
+        let in_scope =
+            snapshot.scope.holds_cluster(&association.cluster) && snapshot.scope.holds_role(&mark.role_arn);
         // A cluster that is not in view (gone, or going) takes its associations along.
         let enrolled = snapshot
             .clusters
@@ -66,12 +66,14 @@ fn orphan(snapshot: &Snapshot, keys: &TagKeys, grace: i64, role: &Role) -> Optio
     if tags.grants.is_empty() || !problems.is_empty() || names.len() != tags.grants.len() {
         return None;
     }
-    let named_one_that_exists = tags.grants.iter().any(|grant| {
-        snapshot.clusters.values().any(|cluster| grant.subject.clusters.matches(cluster))
-    });
-    let named_one_that_went = tags.grants.iter().any(|grant| {
-        snapshot.clusters_gone.iter().any(|gone| grant.subject.clusters.names(gone))
-    });
+    let named_one_that_exists = tags
+        .grants
+        .iter()
+        .any(|grant| snapshot.clusters.values().any(|cluster| grant.subject.clusters.matches(cluster)));
+    let named_one_that_went = tags
+        .grants
+        .iter()
+        .any(|grant| snapshot.clusters_gone.iter().any(|gone| grant.subject.clusters.names(gone)));
     let whole_fleet = snapshot.scope.clusters.is_none();
     let old_enough = whole_fleet && snapshot.observed_at - role.created_at >= grace;
     if named_one_that_exists || !(named_one_that_went || old_enough) {

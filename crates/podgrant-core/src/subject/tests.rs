@@ -54,10 +54,8 @@ fn errors_say_where_and_what_was_expected() {
         "payments/api@env=prod+",
         "été/api@prod-eu",
     ];
-    let shown: Vec<String> = cases
-        .iter()
-        .map(|text| format!("{text}\n    {}", text.parse::<Subject>().unwrap_err()))
-        .collect();
+    let shown: Vec<String> =
+        cases.iter().map(|text| format!("{text}\n    {}", text.parse::<Subject>().unwrap_err())).collect();
     insta::assert_snapshot!(shown.join("\n"));
 }
 
@@ -127,11 +125,10 @@ fn clusters() -> impl Strategy<Value = String> {
         "[a-zA-Z0-9][a-zA-Z0-9_-]{0,30}",
         ("(eu|us-gov|ap)-(west|northeast)-[1-9]", "[a-zA-Z0-9][a-zA-Z0-9_-]{0,30}")
             .prop_map(|(region, name)| format!("{region}/{name}")),
-        prop::collection::btree_map(KEY, VALUE, 1..4)
-            .prop_map(|tags| {
-                let pairs: Vec<String> = tags.iter().map(|(k, v)| format!("{k}={v}")).collect();
-                pairs.join("+")
-            }),
+        prop::collection::btree_map(KEY, VALUE, 1..4).prop_map(|tags| {
+            let pairs: Vec<String> = tags.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            pairs.join("+")
+        }),
     ]
 }
 

@@ -63,8 +63,15 @@ fn each_status_of_a_cluster() {
 #[test]
 fn each_status_of_the_agent() {
     let shown: Vec<String> = [
-        "CREATING", "ACTIVE", "CREATE_FAILED", "UPDATING", "DELETING", "DELETE_FAILED", "DEGRADED",
-        "UPDATE_FAILED", "new to us",
+        "CREATING",
+        "ACTIVE",
+        "CREATE_FAILED",
+        "UPDATING",
+        "DELETING",
+        "DELETE_FAILED",
+        "DEGRADED",
+        "UPDATE_FAILED",
+        "new to us",
     ]
     .iter()
     .map(|status| agents(false, &world(cluster("prod-eu"), Some(status))) + "\n")

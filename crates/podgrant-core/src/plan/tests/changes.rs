@@ -185,7 +185,11 @@ fn the_older_role_gets_a_place_that_two_ask_for() {
 
 #[test]
 fn roles_of_one_age_are_told_apart_by_arn() {
-    let world = snapshot([role("b").grant(PROD).trusting(), role("a").grant(PROD).trusting()], [cluster("prod-eu")], []);
+    let world = snapshot(
+        [role("b").grant(PROD).trusting(), role("a").grant(PROD).trusting()],
+        [cluster("prod-eu")],
+        [],
+    );
     assert_snapshot!(grants(&world), @"
     + eu-west-1/prod-eu  payments/api  role a  (payments/api@prod-eu)
     ! conflict: eu-west-1/prod-eu payments/api role b (payments/api@prod-eu): arn:aws:iam::111122223333:role/a has this service account already; a service account has one role on a cluster
@@ -281,7 +285,8 @@ fn nothing_is_withdrawn_where_the_cluster_could_not_be_read() {
     // No claim was looked at there: what stands is not shown to lack its grant.
     let standing = ours(&payments(), "prod-eu", PROD);
     let other = ours(&role("gone"), "prod-eu", "a/b@prod-eu");
-    let world = snapshot([payments(), role("gone")], [cluster("prod-eu"), cluster("test-eu")], [standing, other]);
+    let world =
+        snapshot([payments(), role("gone")], [cluster("prod-eu"), cluster("test-eu")], [standing, other]);
     assert_snapshot!(grants(&world.clone().with_gap(Some("prod-eu"))), @"Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.");
     // A gap elsewhere: planned, for the guard to hold back.
     assert_snapshot!(grants(&world.with_gap(Some("test-eu"))), @"

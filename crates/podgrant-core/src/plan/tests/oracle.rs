@@ -39,9 +39,17 @@ struct RoleDrawn {
 enum StandingDrawn {
     Nothing,
     /// By one of [`ROLES`], under the label of `podgrant/grant` or another; described or not.
-    Ours { role: usize, labelled: bool, described: bool },
-    Theirs { grants: Option<usize> },
-    Owned { role: usize },
+    Ours {
+        role: usize,
+        labelled: bool,
+        described: bool,
+    },
+    Theirs {
+        grants: Option<usize>,
+    },
+    Owned {
+        role: usize,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -65,8 +73,17 @@ fn world() -> impl Strategy<Value = World> {
         prop::collection::vec((0..3_usize, 0..SELECTORS.len()), 0..4),
     )
         .prop_map(
-            |(exists, made_again, trusting, bad_grant, bad_target, session_tags_off, born, grants)| RoleDrawn {
-                exists, made_again, trusting, bad_grant, bad_target, session_tags_off, born, grants,
+            |(exists, made_again, trusting, bad_grant, bad_target, session_tags_off, born, grants)| {
+                RoleDrawn {
+                    exists,
+                    made_again,
+                    trusting,
+                    bad_grant,
+                    bad_target,
+                    session_tags_off,
+                    born,
+                    grants,
+                }
             },
         );
     let standing = prop_oneof![
@@ -162,8 +179,7 @@ fn rightful(world: &World, place: usize) -> Option<Option<usize>> {
     let asks = |role: usize| {
         world.roles[role].exists
             && world.roles[role].grants.iter().any(|(w, selector)| {
-                *w == workload
-                    && SELECTORS[*selector].1.is_some_and(|clusters| clusters.contains(&cluster))
+                *w == workload && SELECTORS[*selector].1.is_some_and(|clusters| clusters.contains(&cluster))
             })
     };
     let sound = |role: usize| world.roles[role].trusting && !world.roles[role].bad_target;
@@ -258,9 +274,17 @@ proptest! {
                 None => prop_assert_eq!(at(&after, place), at(&before, place), "place {}", place),
                 Some(None) => prop_assert_eq!(at(&after, place), None, "place {}", place),
                 Some(Some(role)) => {
+                    let drawn = &world.roles[role];
                     let role = &after.roles[&old_role(role).arn];
                     let holder = Some((role.arn.clone(), role.id.clone()));
                     prop_assert_eq!(holder_of(&after, place), holder, "place {}", place);
+                    // And by a grant and with the settings that its tags have now.
+                    let association = at(&after, place).unwrap();
+                    let mark = association.mark.as_ref().unwrap();
+                    prop_assert_eq!(mark.session_tags_off, drawn.session_tags_off, "place {}", place);
+                    prop_assert_ne!(mark.subject.clusters.to_string(), "then=so", "place {}", place);
+                    prop_assert!(mark.label.is_empty(), "place {}", place);
+                    prop_assert!(association.record.is_none() || association.agrees_with(mark), "place {}", place);
                 }
             }
         }

@@ -80,7 +80,10 @@ fn a_deletion_that_is_under_way_is_waited_for() {
 }
 
 /// A pass over one cluster, just deleted.
-fn without_cluster<const R: usize, const C: usize>(roles: [Role; R], clusters: [crate::Cluster; C]) -> Snapshot {
+fn without_cluster<const R: usize, const C: usize>(
+    roles: [Role; R],
+    clusters: [crate::Cluster; C],
+) -> Snapshot {
     let mut world = snapshot(roles, clusters, []).scoped_to_cluster("prod-eu");
     world.clusters_gone.insert(cluster_id("prod-eu"));
     world
@@ -139,10 +142,8 @@ fn a_role_that_names_no_cluster_that_exists_is_an_orphan_after_a_while() {
 
 #[test]
 fn a_cluster_on_its_way_out_or_opted_out_still_exists() {
-    for still in [
-        cluster("prod-eu").status("DELETING"),
-        cluster("prod-eu").tagged("podgrant/enroll", "off"),
-    ] {
+    for still in [cluster("prod-eu").status("DELETING"), cluster("prod-eu").tagged("podgrant/enroll", "off")]
+    {
         let world = snapshot([payments().born(0)], [still], []);
         assert_eq!(plan(Duty::Orphans { grace: GRACE }, &world, &TagKeys::default()), Plan::default());
     }

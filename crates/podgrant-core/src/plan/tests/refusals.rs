@@ -44,11 +44,7 @@ fn a_mark_copied_from_another_association_makes_nothing_ours() {
     copied.workload = foreign("prod-eu", "other/thing").workload;
     let mut elsewhere = ours(&payments(), "prod-eu", PROD);
     elsewhere.cluster = cluster_id("test-eu");
-    let world = snapshot(
-        [role("payments")],
-        [cluster("prod-eu"), cluster("test-eu")],
-        [copied, elsewhere],
-    );
+    let world = snapshot([role("payments")], [cluster("prod-eu"), cluster("test-eu")], [copied, elsewhere]);
     assert_snapshot!(grants(&world), @"Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.");
     assert_snapshot!(printed(Duty::Orphans { grace: 0 }, &Snapshot { roles: BTreeMap::new(), ..world }), @"Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.");
 }
@@ -95,13 +91,27 @@ fn without_trust_no_place_is_won() {
 
 #[test]
 fn a_bad_tag_never_takes_down_its_neighbours() {
-    let asking = payments().grant("payments/api@prod-eu payments/worker").tagged("podgrant/grant/b", "b/b@prod-eu");
+    let asking =
+        payments().grant("payments/api@prod-eu payments/worker").tagged("podgrant/grant/b", "b/b@prod-eu");
     let world = snapshot([asking], [cluster("prod-eu")], []);
     assert_snapshot!(grants(&world), @"
     + eu-west-1/prod-eu  b/b  role payments  (b/b@prod-eu)
     + eu-west-1/prod-eu  payments/api  role payments  (payments/api@prod-eu)
     ! bad tag: role payments: tag podgrant/grant: column 37: expected @ and the clusters: a name (prod-eu), region/name, key=value pairs joined by +, or _ for the whole fleet, found nothing
     Plan: 2 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
+    ");
+}
+
+#[test]
+fn a_bad_part_does_not_freeze_the_good_ones_beside_it() {
+    let standing = ours(&payments(), "prod-eu", PROD);
+    let asking =
+        payments().grant("payments/api@prod-eu payments/worker").tagged("podgrant/session-tags", "off");
+    let world = snapshot([asking], [cluster("prod-eu")], [standing]);
+    assert_snapshot!(grants(&world), @"
+    ~ eu-west-1/prod-eu  payments/api  role payments  session tags on -> off
+    ! bad tag: role payments: tag podgrant/grant: column 37: expected @ and the clusters: a name (prod-eu), region/name, key=value pairs joined by +, or _ for the whole fleet, found nothing
+    Plan: 0 to create, 1 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
     ");
 }
 

@@ -1,0 +1,257 @@
+//! podgrant deployed onto the local AWS, from the templates in infra/ and with
+//! the commands that its users type.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use aws_sdk_eventbridge::types::Target;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use super::{Account, bin, root, wait_for};
+
+/// podgrant's home in tests and demo.
+pub const HOME: &str = "eu-west-1";
+
+/// Where CloudTrail's events of IAM appear.
+pub const IAM_REGION: &str = "us-east-1";
+
+/// The functions, as their folders are named.
+pub const FUNCTIONS: [&str; 3] = ["install-agent", "reconcile-associations", "clean-up-orphans"];
+
+/// A deployed podgrant.
+pub struct Deployment {
+    pub account: Account,
+    /// The home stack's outputs.
+    outputs: BTreeMap<String, String>,
+    /// The queue that hears every outcome event.
+    outcomes_url: String,
+    heard: std::sync::Mutex<Vec<Value>>,
+}
+
+impl Deployment {
+    /// Deploys infra/template.yaml at home and infra/forward-events.yaml in every
+    /// region that podgrant hears from, and subscribes to its outcome events.
+    ///
+    /// `parameters` are the template's, beside those that a local deployment needs.
+    ///
+    /// # Errors
+    /// What the AWS command line said.
+    pub async fn new(account: Account, parameters: &[(&str, &str)]) -> Result<Self> {
+        let folder = root().join("target/local-aws");
+        let packaged = folder.join(format!("packaged-{}.yaml", account.id));
+        aws(
+            &account,
+            HOME,
+            &[
+                "s3api",
+                "create-bucket",
+                "--bucket",
+                "artifacts",
+                "--create-bucket-configuration",
+                "LocationConstraint=eu-west-1",
+            ],
+        )
+        .await?;
+        let template = root().join("infra/template.yaml");
+        aws(
+            &account,
+            HOME,
+            &[
+                "cloudformation",
+                "package",
+                "--template-file",
+                &template.to_string_lossy(),
+                "--s3-bucket",
+                "artifacts",
+                "--output-template-file",
+                &packaged.to_string_lossy(),
+            ],
+        )
+        .await?;
+        let regions = format!("Regions={HOME},{IAM_REGION}");
+        let mut overrides = vec![regions, "Architecture=x86_64".to_owned(), "RetryDelay=1".to_owned()];
+        overrides.extend(parameters.iter().map(|(name, value)| format!("{name}={value}")));
+        let mut deploy =
+            vec!["cloudformation", "deploy", "--stack-name", "podgrant", "--capabilities", "CAPABILITY_IAM"];
+        let packaged_text = packaged.to_string_lossy().into_owned();
+        deploy.extend(["--template-file", &packaged_text, "--parameter-overrides"]);
+        deploy.extend(overrides.iter().map(String::as_str));
+        aws(&account, HOME, &deploy).await?;
+        let _ = std::fs::remove_file(&packaged);
+
+        let described =
+            aws(&account, HOME, &["cloudformation", "describe-stacks", "--stack-name", "podgrant"]).await?;
+        let described: Value = serde_json::from_str(&described)?;
+        let outputs: BTreeMap<String, String> = described["Stacks"][0]["Outputs"]
+            .as_array()
+            .context("the stack has no outputs")?
+            .iter()
+            .filter_map(|o| {
+                Some((o["OutputKey"].as_str()?.to_owned(), o["OutputValue"].as_str()?.to_owned()))
+            })
+            .collect();
+
+        let forward = root().join("infra/forward-events.yaml");
+        let bus = format!("HomeBusArn={}", outputs.get("BusArn").context("no output BusArn")?);
+        for region in [HOME, IAM_REGION] {
+            aws(
+                &account,
+                region,
+                &[
+                    "cloudformation",
+                    "deploy",
+                    "--stack-name",
+                    "podgrant-forward",
+                    "--capabilities",
+                    "CAPABILITY_IAM",
+                    "--template-file",
+                    &forward.to_string_lossy(),
+                    "--parameter-overrides",
+                    &bus,
+                ],
+            )
+            .await?;
+        }
+        let outcomes_url = subscribe(&account).await?;
+        Ok(Self { account, outputs, outcomes_url, heard: std::sync::Mutex::default() })
+    }
+
+    /// An output of the home stack.
+    pub fn output(&self, name: &str) -> Result<&str> {
+        self.outputs.get(name).map(String::as_str).with_context(|| format!("the stack has no output {name}"))
+    }
+
+    /// The outcome events heard so far, with this detail-type.
+    pub async fn outcomes(&self, detail_type: &str) -> Result<Vec<Value>> {
+        loop {
+            let received = self
+                .account
+                .sqs()
+                .receive_message()
+                .queue_url(&self.outcomes_url)
+                .max_number_of_messages(10)
+                .send()
+                .await?;
+            if received.messages().is_empty() {
+                break;
+            }
+            for message in received.messages() {
+                let event: Value = serde_json::from_str(message.body().unwrap_or_default())?;
+                self.heard.lock().map_err(|_| anyhow::anyhow!("poisoned"))?.push(event);
+                self.account
+                    .sqs()
+                    .delete_message()
+                    .queue_url(&self.outcomes_url)
+                    .receipt_handle(message.receipt_handle().unwrap_or_default())
+                    .send()
+                    .await?;
+            }
+        }
+        let heard = self.heard.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
+        Ok(heard.iter().filter(|event| event["detail-type"] == detail_type).cloned().collect())
+    }
+
+    /// Waits for an outcome event whose detail satisfies the condition.
+    pub async fn outcome(&self, detail_type: &str, fits: impl Fn(&Value) -> bool) -> Result<Value> {
+        let found = wait_for(&format!("the event {detail_type}"), Duration::from_secs(30), || async {
+            Ok(self.outcomes(detail_type).await?.into_iter().find(|event| fits(&event["detail"])))
+        })
+        .await;
+        if found.is_err() {
+            let heard = self.heard.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
+            return found.with_context(|| format!("heard only {:#}", json!(*heard)));
+        }
+        found
+    }
+
+    /// Waits until a cluster's associations are just these (`namespace/account = role`).
+    pub async fn expect_associations(&self, region: &str, cluster: &str, expected: &[&str]) -> Result<()> {
+        let last = std::sync::Mutex::new(Vec::new());
+        wait_for(&format!("{cluster} to have {expected:?}"), Duration::from_secs(30), || async {
+            let seen: Vec<String> =
+                self.account.associations(region, cluster).await?.iter().map(|a| a.line()).collect();
+            let as_expected = seen == expected;
+            *last.lock().map_err(|_| anyhow::anyhow!("poisoned"))? = seen;
+            Ok(as_expected.then_some(()))
+        })
+        .await
+        .with_context(|| format!("at last it had {:?}", last.lock().map(|l| l.clone()).unwrap_or_default()))
+    }
+
+    /// Invokes a function with one event, as a person would with the AWS command line.
+    pub fn invoke(&self, function: &str, event: &Value) -> Result<Value> {
+        let output = match function {
+            "install-agent" => "InstallAgentFunctionName",
+            "reconcile-associations" => "ReconcileAssociationsFunctionName",
+            "clean-up-orphans" => "CleanUpOrphansFunctionName",
+            other => bail!("there is no function {other}"),
+        };
+        let url =
+            format!("{}/2015-03-31/functions/{}/invocations", self.account.endpoint(), self.output(output)?);
+        // The emulator reads account and region off the signature, and does not check it.
+        let signature = format!(
+            "AWS4-HMAC-SHA256 Credential={}/20260101/{HOME}/lambda/aws4_request, SignedHeaders=host, Signature=0",
+            self.account.id
+        );
+        let mut answer = ureq::post(&url).header("authorization", &signature).send_json(event)?;
+        Ok(answer.body_mut().read_json()?)
+    }
+
+    /// The URL of a function's queue, or of its dead letters.
+    pub fn queue(&self, function: &str, dead: bool) -> Result<&str> {
+        let name = match function {
+            "install-agent" => "InstallAgent",
+            "reconcile-associations" => "ReconcileAssociations",
+            "clean-up-orphans" => "CleanUpOrphans",
+            other => bail!("there is no function {other}"),
+        };
+        self.output(&format!("{name}{}", if dead { "DeadLettersUrl" } else { "QueueUrl" }))
+    }
+}
+
+/// A queue that hears everything podgrant says.
+async fn subscribe(account: &Account) -> Result<String> {
+    let queue = account.sqs().create_queue().queue_name("outcomes").send().await?;
+    let url = queue.queue_url.context("a queue without URL")?;
+    let events = account.events();
+    let pattern = json!({"source": ["podgrant"]}).to_string();
+    events.put_rule().event_bus_name("podgrant").name("outcomes").event_pattern(pattern).send().await?;
+    let target = Target::builder()
+        .id("outcomes")
+        .arn(format!("arn:aws:sqs:{HOME}:{}:outcomes", account.id))
+        .build()?;
+    events.put_targets().event_bus_name("podgrant").rule("outcomes").targets(target).send().await?;
+    Ok(url)
+}
+
+/// The AWS command line, kept to the local AWS.
+async fn aws(account: &Account, region: &str, arguments: &[&str]) -> Result<String> {
+    let endpoint = account.endpoint();
+    let output = Command::new(bin("aws")?)
+        // Both: `cloudformation package` takes the variable for its upload to S3, others only the option.
+        .args(["--endpoint-url", endpoint])
+        .args(arguments)
+        .env("AWS_ENDPOINT_URL", endpoint)
+        .env("AWS_DEFAULT_REGION", region)
+        .env("AWS_ACCESS_KEY_ID", &account.id)
+        .env("AWS_SECRET_ACCESS_KEY", "no-secret")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("AWS_CONFIG_FILE", "/dev/null")
+        .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+        .env("AWS_PAGER", "")
+        .output()
+        .await
+        .context("starting aws")?;
+    if !output.status.success() {
+        bail!(
+            "aws {} ended with {}: {}{}",
+            arguments.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
