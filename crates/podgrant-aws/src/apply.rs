@@ -4,10 +4,9 @@ use std::fmt::Write as _;
 
 use futures_util::{StreamExt, stream};
 use podgrant_core::outcome::{FollowUp, Wait};
-use podgrant_core::plan::RevokeReason;
+use podgrant_core::plan::{RevokeReason, still_goes};
 use podgrant_core::{
-    Approved, Association, AssociationId, Change, ClusterId, Mark, Outcome, RoleTags, Snapshot, Verdict,
-    Workload,
+    Approved, Association, AssociationId, Change, ClusterId, Mark, Outcome, Snapshot, Verdict, Workload,
 };
 use sha2::{Digest, Sha256};
 
@@ -54,10 +53,8 @@ impl Aws {
     async fn change(&self, change: &Change, snapshot: &Snapshot, cause: &str) -> Ended {
         let result = match change {
             Change::Create { workload, mark } => self.create(workload, mark, cause).await,
-            Change::Update { association, mark } => self.update(association, mark, cause).await,
-            Change::Revoke { association, reason } => {
-                self.revoke(association, *reason, snapshot, cause).await
-            }
+            Change::Update { association, mark } => self.update(association, mark, snapshot, cause).await,
+            Change::Revoke { association, .. } => self.revoke(association, snapshot).await,
             Change::InstallAgent { cluster, version } => {
                 // Installed is not healthy yet: someone has to come back and look.
                 self.install_agent(cluster, version).await.map(|()| (starting(cluster), None))
@@ -91,11 +88,21 @@ impl Aws {
         Ok((Verdict::Done, id))
     }
 
-    async fn update(&self, association: &Association, mark: &Mark, cause: &str) -> Result<Ended, AwsError> {
+    async fn update(
+        &self,
+        association: &Association,
+        mark: &Mark,
+        snapshot: &Snapshot,
+        cause: &str,
+    ) -> Result<Ended, AwsError> {
         // The index may be stale: look before touching.
         let Some(current) = self.still_ours(association).await? else {
             return Ok((looked_again(association), Some(association.id.clone())));
         };
+        let old = current.mark.as_ref().filter(|old| old.role_arn != mark.role_arn);
+        if old.is_some() && !self.still_goes(&current, snapshot).await? {
+            return Ok((wanted_after_all(&current), Some(association.id.clone())));
+        }
         if !current.agrees_with(mark) {
             let target = mark.target_role.as_ref().map(|role| role.as_str());
             self.region(&mark.cluster.region)?
@@ -126,20 +133,13 @@ impl Aws {
         Ok((Verdict::Done, Some(association.id.clone())))
     }
 
-    async fn revoke(
-        &self,
-        association: &Association,
-        reason: RevokeReason,
-        snapshot: &Snapshot,
-        cause: &str,
-    ) -> Result<Ended, AwsError> {
+    async fn revoke(&self, association: &Association, snapshot: &Snapshot) -> Result<Ended, AwsError> {
         let id = Some(association.id.clone());
         let Some(current) = self.still_ours(association).await? else {
             return Ok((looked_again(association), id));
         };
-        let Some(mark) = current.managed() else { return Ok((looked_again(association), id)) };
-        if let Some(kept) = self.is_wanted_again(&current, mark, reason, snapshot).await? {
-            return Ok((Verdict::Dropped { reason: kept }, id));
+        if !self.still_goes(&current, snapshot).await? {
+            return Ok((wanted_after_all(&current), id));
         }
         let deleted = self
             .region(&association.cluster.region)?
@@ -155,10 +155,7 @@ impl Aws {
         match deleted {
             // Someone was quicker: gone is gone.
             Err(error) if !error.is(Meaning::NotFound) => Err(error),
-            _ => {
-                tracing::debug!(cause, association = %association.id, "deleted");
-                Ok((Verdict::Done, id))
-            }
+            _ => Ok((Verdict::Done, id)),
         }
     }
 
@@ -172,31 +169,12 @@ impl Aws {
         }))
     }
 
-    /// Why an association about to be deleted must stay after all: its role,
-    /// looked at once more, asks for it.
-    async fn is_wanted_again(
-        &self,
-        association: &Association,
-        mark: &Mark,
-        reason: RevokeReason,
-        snapshot: &Snapshot,
-    ) -> Result<Option<String>, AwsError> {
-        let Some(role) = self.role(mark.role_arn.role_name()).await? else {
-            return Ok(None);
-        };
-        if role.arn != mark.role_arn {
-            return Ok(None);
-        }
-        if reason == RevokeReason::RoleGone && role.id == mark.role_id {
-            return Ok(Some(format!("role {} exists after all", role.arn)));
-        }
-        let (tags, _) = RoleTags::parse(&self.keys, &role.tags);
-        let cluster = snapshot.clusters.get(&association.cluster);
-        let wanted = tags.grants.iter().any(|grant| {
-            grant.subject.means(&association.workload)
-                && cluster.is_some_and(|cluster| grant.subject.clusters.matches(cluster))
-        });
-        Ok(wanted.then(|| format!("the grant came back to role {}", role.arn)))
+    /// Whether an association about to be taken away still should be: its role is
+    /// looked at once more, and judged by the rules that planned it.
+    async fn still_goes(&self, association: &Association, snapshot: &Snapshot) -> Result<bool, AwsError> {
+        let Some(mark) = association.managed() else { return Ok(false) };
+        let role = self.role(mark.role_arn.role_name()).await?;
+        Ok(still_goes(association, role, &snapshot.clusters, &self.keys))
     }
 }
 
@@ -214,6 +192,11 @@ fn looked_again(association: &Association) -> Verdict {
             association.id
         ),
     }
+}
+
+fn wanted_after_all(association: &Association) -> Verdict {
+    let role = association.mark.as_ref().map(|mark| mark.role_arn.to_string()).unwrap_or_default();
+    Verdict::Dropped { reason: format!("looked at once more, {role} keeps association {}", association.id) }
 }
 
 fn not_yet(change: &Change, reason: impl Into<String>) -> Verdict {

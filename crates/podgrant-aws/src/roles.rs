@@ -54,16 +54,16 @@ impl Aws {
                         "the answer lacks the role's ARN, id or date",
                     ));
                 };
-                // Most roles have nothing to do with podgrant: not worth their memory.
-                if role.tags().iter().any(|tag| self.keys.owns(tag.key())) {
-                    roles.push(read_role(
-                        arn,
-                        id,
-                        created.secs(),
-                        role.assume_role_policy_document(),
-                        Some(role.tags()),
-                    )?);
-                }
+                // Most roles have nothing to do with podgrant but to exist: their
+                // documents are not worth the memory.
+                let ours = role.tags().iter().any(|tag| self.keys.owns(tag.key()));
+                roles.push(read_role(
+                    arn,
+                    id,
+                    created.secs(),
+                    role.assume_role_policy_document().filter(|_| ours),
+                    ours.then(|| role.tags()),
+                )?);
             }
         }
         Ok(roles)

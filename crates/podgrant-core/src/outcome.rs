@@ -46,6 +46,8 @@ pub enum FindingKind {
     Conflict,
     /// An association that is not ours stands where a grant should.
     ForeignAssociation,
+    /// AWS refused the association for good: its own words say why.
+    RefusedByAws,
     /// An association is kept because the tag that made it no longer parses.
     KeptForBadTag,
     /// The agent add-on is there and not healthy.
@@ -72,6 +74,7 @@ impl FindingKind {
                 | Self::ClusterOptedOut
                 | Self::Conflict
                 | Self::ForeignAssociation
+                | Self::RefusedByAws
                 | Self::NotSupported
         )
     }
@@ -89,6 +92,7 @@ impl fmt::Display for FindingKind {
             Self::ClusterNotReady => "cluster not ready",
             Self::Conflict => "conflict",
             Self::ForeignAssociation => "foreign association",
+            Self::RefusedByAws => "refused by AWS",
             Self::KeptForBadTag => "kept",
             Self::AgentUnhealthy => "agent unhealthy",
             Self::NotSupported => "not supported",

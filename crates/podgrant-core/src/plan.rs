@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::mark::Mark;
-use crate::model::{Association, Snapshot};
+use crate::model::{Association, Cluster, Role, Scope, Snapshot};
 use crate::names::{AssociationId, ClusterId, RoleArn, Workload};
 use crate::outcome::{Finding, Wait};
 use crate::tags::TagKeys;
@@ -87,6 +87,35 @@ pub enum Duty {
         /// How long a role may name clusters that are not there, in seconds.
         grace: i64,
     },
+}
+
+/// Whether an association would still be taken away, looked at once more with
+/// its role as it is now. The same rules that planned the removal confirm it.
+///
+/// `clusters` are those of the pass, so that selectors and names mean the same.
+pub fn still_goes(
+    association: &Association,
+    role: Option<Role>,
+    clusters: &BTreeMap<ClusterId, Cluster>,
+    keys: &TagKeys,
+) -> bool {
+    let Some(mark) = association.managed() else { return false };
+    let snapshot = Snapshot {
+        scope: Scope {
+            roles: Some([mark.role_arn.clone()].into()),
+            clusters: Some([association.cluster.clone()].into()),
+        },
+        roles: role
+            .filter(|role| role.arn == mark.role_arn)
+            .map(|role| (role.arn.clone(), role))
+            .into_iter()
+            .collect(),
+        clusters: clusters.clone(),
+        associations: vec![association.clone()],
+        ..Snapshot::default()
+    };
+    let goes = |plan: Plan| plan.changes.iter().any(|change| matches!(change, Change::Revoke { .. }));
+    goes(plan_grants(&snapshot, keys)) || goes(plan_orphans(&snapshot, keys, i64::MAX))
 }
 
 /// Plans one pass.

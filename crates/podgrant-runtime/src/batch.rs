@@ -61,22 +61,29 @@ async fn serve(flow: &Flow, event: &Value, message_id: &str, origin: Origin, dea
 
 /// One line for each message, whatever its end.
 fn ended(message_id: &str, report: Report) -> Report {
-    let trigger = &report.id;
-    let outcome = serde_json::to_value(report.ending).unwrap_or_default();
-    let outcome = outcome.as_str().unwrap_or_default();
-    let (reason, duration_ms) = (report.reason.as_deref(), report.duration_ms);
+    let word = |value: serde_json::Result<Value>| {
+        value.ok().map(|value| match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        })
+    };
+    let trigger = report.trigger.as_ref().and_then(|trigger| word(serde_json::to_value(trigger)));
+    let outcome = word(serde_json::to_value(report.ending));
+    let (id, reason, duration_ms) = (&report.id, report.reason.as_deref(), report.duration_ms);
+    let (changes, findings, unchanged) = (report.changes.len(), report.findings.len(), report.unchanged);
     if report.is_failure() {
-        tracing::error!(message_id, id = trigger, outcome, reason, duration_ms, "message");
+        tracing::error!(message_id, id, trigger, outcome, reason, duration_ms, changes, findings, "message");
     } else {
         tracing::info!(
             message_id,
-            id = trigger,
+            id,
+            trigger,
             outcome,
             reason,
             duration_ms,
-            changes = report.changes.len(),
-            findings = report.findings.len(),
-            unchanged = report.unchanged,
+            changes,
+            findings,
+            unchanged,
             "message"
         );
     }

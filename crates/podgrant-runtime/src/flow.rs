@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use podgrant_aws::{Aws, BusEvent, DelayedMessage};
 use podgrant_core::outcome::{FollowUp, Wait};
-use podgrant_core::{Finding, FindingKind, Outcome, Verdict, guard, plan};
+use podgrant_core::{Change, Finding, FindingKind, Outcome, Verdict, guard, plan};
 use podgrant_events::{Cause, OutcomeEvent, Wake, deferred};
 
 use crate::clock::Clock;
@@ -47,6 +47,7 @@ impl Flow {
             ),
             Some(task) => self.perform(&task, wake, origin, deadline).await,
         };
+        report.trigger = Some(wake.trigger.clone());
         report.duration_ms = self.clock.millis() - began;
         report
     }
@@ -70,6 +71,7 @@ impl Flow {
         };
 
         let mut findings = approved.findings().to_vec();
+        findings.extend(outcomes.iter().filter_map(refused_by_aws));
         let mut waits = approved.waits().to_vec();
         waits.extend(outcomes.iter().filter_map(|outcome| match &outcome.verdict {
             Verdict::NotYet(wait) => Some(wait.clone()),
@@ -103,6 +105,7 @@ impl Flow {
         Report {
             function: name,
             id: wake.id.clone(),
+            trigger: None,
             ending,
             reason: (!problems.is_empty()).then(|| problems.join("; ")),
             dry_run: self.config.dry_run,
@@ -199,6 +202,22 @@ impl Flow {
             tracing::info!(id, outcome = "not-yet", reason = wait.reason, "wait");
         }
     }
+}
+
+/// A grant that AWS refuses for good is a refusal like any other.
+fn refused_by_aws(outcome: &Outcome) -> Option<Finding> {
+    let (Change::Create { mark, .. }, Verdict::Dropped { reason }) = (&outcome.change, &outcome.verdict)
+    else {
+        return None;
+    };
+    Some(Finding {
+        kind: FindingKind::RefusedByAws,
+        role: Some(mark.role_arn.clone()),
+        cluster: Some(mark.cluster.clone()),
+        workload: outcome.change.workload().cloned(),
+        grant: Some(mark.subject.to_string()),
+        reason: reason.clone(),
+    })
 }
 
 fn changed(outcome: &Outcome) -> ChangeReport {

@@ -2,6 +2,7 @@
 //! direct invoke.
 
 use podgrant_core::{Finding, Verdict};
+use podgrant_events::Trigger;
 use serde::Serialize;
 
 /// What became of one message.
@@ -11,6 +12,9 @@ pub struct Report {
     pub function: &'static str,
     /// The event's id; the answer to whoever asks which message this was.
     pub id: String,
+    /// What the event was read as; none where it made no sense.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<Trigger>,
     pub ending: Ending,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -56,6 +60,7 @@ impl Report {
         Self {
             function,
             id: id.to_owned(),
+            trigger: None,
             ending,
             reason: Some(reason),
             dry_run: false,

@@ -38,7 +38,8 @@ pub fn plan_orphans(snapshot: &Snapshot, keys: &TagKeys, grace: i64) -> Plan {
         plan.changes.push(Change::Revoke { association: association.clone(), reason });
     }
     for cluster in snapshot.scope.clusters.iter().flatten() {
-        if let Some(still) = snapshot.clusters.get(cluster) {
+        // One that is ready again was made anew: it is not this pass's business.
+        if let Some(still) = snapshot.clusters.get(cluster).filter(|still| !still.status.is_ready()) {
             plan.waits.push(Wait {
                 reason: format!("cluster {cluster} is {}; it is not gone yet", still.status),
                 follow_up: FollowUp::ClusterDeleting { cluster: cluster.clone() },
