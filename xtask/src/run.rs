@@ -26,20 +26,18 @@ pub fn test(filter: Option<&str>) -> Result<ExitCode> {
     let mut failed = Vec::new();
 
     if filter.is_none() {
-        eprintln!("Testing the local AWS itself …");
-        let mut python = Command::new(bin.join("python"));
-        python.args(["-B", "-m", "unittest", "discover"]).current_dir(root.join("tests/local-aws"));
-        if let Err(error) = local_aws::run(&mut python) {
-            failed.push(error);
+        for (what, folder) in [("the local AWS itself", "tests/local-aws"), ("the templates", "infra")] {
+            eprintln!("Testing {what} …");
+            let mut python = Command::new(bin.join("python"));
+            python.args(["-B", "-m", "unittest", "discover"]).current_dir(root.join(folder));
+            failed.extend(local_aws::run(&mut python).err());
         }
     }
 
     eprintln!("Testing podgrant …");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["test", "--workspace", "--profile", "local", "--no-fail-fast"]).args(filter);
-    if let Err(error) = local_aws::run(with_local_aws(cargo.current_dir(&root), &root, &bin)) {
-        failed.push(error);
-    }
+    failed.extend(local_aws::run(with_local_aws(cargo.current_dir(&root), &root, &bin)).err());
 
     for error in &failed {
         eprintln!("failed: {error:#}");

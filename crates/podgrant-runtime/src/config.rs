@@ -194,6 +194,17 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_documents_every_variable() {
+        let readme = include_str!("../../../README.md");
+        let documented: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `PODGRANT_")).collect();
+        let known: Vec<String> = VARIABLES
+            .iter()
+            .map(|(name, default, meaning)| format!("| `{name}` | {default} | {meaning} |"))
+            .collect();
+        assert_eq!(documented, known);
+    }
+
+    #[test]
     fn a_region_is_all_it_needs() {
         let config = config(&[("AWS_REGION", "eu-west-1"), ("PODGRANT_QUEUE_URL", " ")]).unwrap();
         assert_eq!(config.regions, ["eu-west-1".parse().unwrap()]);
