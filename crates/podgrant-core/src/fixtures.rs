@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{AssociationRecord, Gap};
+use crate::model::{AssociationRecord, ClusterKind, Gap};
 use crate::trust::MISSING_STATEMENT;
 use crate::{Association, Cluster, ClusterId, ClusterStatus, Mark, Role, Snapshot, TagKeys};
 
@@ -56,6 +56,8 @@ pub(crate) fn cluster(name: &str) -> Cluster {
         status: ClusterStatus::Active,
         version: "1.33".to_owned(),
         tags: BTreeMap::new(),
+        kind: ClusterKind::default(),
+        issues: Vec::new(),
     }
 }
 

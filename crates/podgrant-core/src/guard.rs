@@ -88,6 +88,9 @@ pub fn guard(plan: Plan, snapshot: &Snapshot, limits: &Limits) -> Approved {
 }
 
 fn foreign(change: &Change) -> Option<String> {
+    if let Change::RemoveAgent { agent, .. } = change {
+        return (!agent.managed).then(|| "podgrant did not install this agent".to_owned());
+    }
     let association = change.existing()?;
     match (&association.mark, &association.owner) {
         (_, Some(owner)) => Some(format!("association {} is owned by {owner}", association.id)),
@@ -101,7 +104,8 @@ fn foreign(change: &Change) -> Option<String> {
 }
 
 fn over_the_limit(changes: &[Change], snapshot: &Snapshot, limits: &Limits) -> Option<String> {
-    let deletions = changes.iter().filter(|change| change.takes_away()).count();
+    // Agents are not counted: each is removed at the word of its own cluster's tag.
+    let deletions = changes.iter().filter(|c| c.existing().is_some() && c.takes_away()).count();
     if deletions > limits.deletions {
         return Some(format!(
             "this pass would delete {deletions} associations, and at most {} are allowed; \

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::agent::version::OfferedVersion;
 use crate::mark::Mark;
 use crate::names::{AssociationId, ClusterId, RoleArn, RoleId, Workload};
 use crate::tags::TagKeys;
@@ -18,6 +19,29 @@ pub struct Cluster {
     /// The Kubernetes version, such as `1.33`.
     pub version: String,
     pub tags: BTreeMap<String, String>,
+    pub kind: ClusterKind,
+    /// EKS's own issues with the cluster, one line each.
+    pub issues: Vec<String>,
+}
+
+/// What makes a cluster unlike others, as far as Pod Identity goes
+/// (EKS user guide, "Pod Identity considerations").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClusterKind {
+    /// EKS Auto Mode: its own nodes have the agent built in.
+    pub auto_mode: bool,
+    /// A local cluster on an Outpost.
+    pub outpost: bool,
+    /// Only registered with EKS, and running elsewhere.
+    pub connected: bool,
+}
+
+/// What a cluster's pods run on, as far as EKS's API shows it: self-managed
+/// nodes it does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Nodes {
+    pub node_groups: usize,
+    pub fargate_profiles: usize,
 }
 
 impl Cluster {
@@ -154,8 +178,19 @@ pub struct Agent {
     pub version: String,
     /// EKS's add-on status, such as `ACTIVE` or `DEGRADED`.
     pub status: String,
-    /// EKS's health issues, one line each.
-    pub issues: Vec<String>,
+    pub issues: Vec<AgentIssue>,
+    /// The add-on's configuration values, as they were given.
+    pub configuration: Option<String>,
+    /// Whether the add-on carries podgrant's mark: podgrant installed it.
+    pub managed: bool,
+}
+
+/// A health issue as EKS tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentIssue {
+    /// EKS's code, such as `InsufficientNumberOfReplicas`.
+    pub code: String,
+    pub message: String,
 }
 
 /// What a pass looked at. `None` means everything there is.
@@ -202,8 +237,10 @@ pub struct Snapshot {
     pub associations: Vec<Association>,
     /// Agents of the clusters in scope; absent where none is installed.
     pub agents: BTreeMap<ClusterId, Agent>,
-    /// The agent version to install, by cluster.
-    pub agent_versions: BTreeMap<ClusterId, String>,
+    /// The agent versions on offer for each cluster's Kubernetes version.
+    pub agent_versions: BTreeMap<ClusterId, Vec<OfferedVersion>>,
+    /// What the clusters without an agent run on.
+    pub nodes: BTreeMap<ClusterId, Nodes>,
     pub gaps: Vec<Gap>,
 }
 

@@ -50,6 +50,12 @@ pub enum FindingKind {
     RefusedByAws,
     /// An association is kept because the tag that made it no longer parses.
     KeptForBadTag,
+    /// Pod Identity does not work on this kind of cluster.
+    ClusterUnsupported,
+    /// The agent version asked for is not to be had, or an older one.
+    AgentVersion,
+    /// An agent that was to be removed stays.
+    AgentKept,
     /// The agent add-on is there and not healthy.
     AgentUnhealthy,
     /// A tag asks for something that this version does not do.
@@ -94,6 +100,9 @@ impl fmt::Display for FindingKind {
             Self::ForeignAssociation => "foreign association",
             Self::RefusedByAws => "refused by AWS",
             Self::KeptForBadTag => "kept",
+            Self::ClusterUnsupported => "cluster unsupported",
+            Self::AgentVersion => "agent version",
+            Self::AgentKept => "agent kept",
             Self::AgentUnhealthy => "agent unhealthy",
             Self::NotSupported => "not supported",
             Self::OrphanRole => "orphan role",

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::mark::Mark;
-use crate::model::{Association, Cluster, Role, Scope, Snapshot};
+use crate::model::{Agent, Association, Cluster, Role, Scope, Snapshot};
 use crate::names::{AssociationId, ClusterId, RoleArn, Workload};
 use crate::outcome::{Finding, Wait};
 use crate::tags::TagKeys;
@@ -14,7 +14,7 @@ use crate::tags::TagKeys;
 mod grants;
 mod orphans;
 
-pub use crate::agent::plan_agents;
+pub use crate::agent::{AgentSettings, plan_agents};
 pub use grants::plan_grants;
 pub use orphans::plan_orphans;
 
@@ -29,7 +29,21 @@ pub enum Change {
     /// Take one of ours away.
     Revoke { association: Association, reason: RevokeReason },
     /// Install the agent add-on.
-    InstallAgent { cluster: ClusterId, version: String },
+    InstallAgent {
+        cluster: ClusterId,
+        version: String,
+        /// The add-on's configuration values, as JSON; none: AWS's defaults.
+        configuration: Option<String>,
+    },
+    /// Bring the agent add-on to another version; its own configuration stays.
+    UpdateAgent { cluster: ClusterId, agent: Agent, version: String },
+    /// Remove an agent add-on that podgrant installed.
+    RemoveAgent {
+        cluster: ClusterId,
+        agent: Agent,
+        /// It could not be made, and is made anew afterwards.
+        again: bool,
+    },
     /// Say that the agent is healthy now.
     AnnounceAgent { cluster: ClusterId, version: String },
     /// Say that the cluster can take grants now.
@@ -72,13 +86,14 @@ pub struct Plan {
 }
 
 /// What a pass is to make true.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Duty {
     /// Every enrolled cluster runs a healthy agent.
     Agents {
         /// Whether ready clusters are announced, so that their grants are made.
         announce: bool,
+        settings: AgentSettings,
     },
     /// Every valid grant has its association, and no association lacks its grant.
     Grants,
@@ -121,7 +136,7 @@ pub fn still_goes(
 /// Plans one pass.
 pub fn plan(duty: Duty, snapshot: &Snapshot, keys: &TagKeys) -> Plan {
     let mut plan = match duty {
-        Duty::Agents { announce } => plan_agents(snapshot, keys, announce),
+        Duty::Agents { announce, settings } => plan_agents(snapshot, keys, &settings, announce),
         Duty::Grants => plan_grants(snapshot, keys),
         Duty::Orphans { grace } => plan_orphans(snapshot, keys, grace),
     };
@@ -149,6 +164,8 @@ impl Change {
             Self::Create { mark, .. } => &mark.cluster,
             Self::Update { association, .. } | Self::Revoke { association, .. } => &association.cluster,
             Self::InstallAgent { cluster, .. }
+            | Self::UpdateAgent { cluster, .. }
+            | Self::RemoveAgent { cluster, .. }
             | Self::AnnounceAgent { cluster, .. }
             | Self::AnnounceCluster { cluster } => cluster,
         })
@@ -175,10 +192,10 @@ impl Change {
         self.mark().map(|mark| &mark.role_arn)
     }
 
-    /// Whether some role loses access that it has.
+    /// Whether something loses what it has.
     pub fn takes_away(&self) -> bool {
         match self {
-            Self::Revoke { .. } => true,
+            Self::Revoke { .. } | Self::RemoveAgent { .. } => true,
             Self::Update { association, mark } => {
                 association.mark.as_ref().is_some_and(|old| old.role_arn != mark.role_arn)
             }
@@ -190,6 +207,8 @@ impl Change {
         let kind = match self {
             Self::AnnounceCluster { .. } => 0,
             Self::InstallAgent { .. } => 1,
+            Self::UpdateAgent { .. } => 1,
+            Self::RemoveAgent { .. } => 1,
             Self::AnnounceAgent { .. } => 2,
             Self::Create { .. } => 3,
             Self::Update { .. } => 4,
@@ -229,8 +248,28 @@ impl fmt::Display for Change {
                 }
                 write!(f, "  ({reason})")
             }
-            Self::InstallAgent { cluster, version } => {
-                write!(f, "+ {cluster}  agent {version}")
+            Self::InstallAgent { cluster, version, configuration } => {
+                write!(f, "+ {cluster}  agent {version}")?;
+                match configuration {
+                    Some(values) => write!(f, "  configuration {values}"),
+                    None => Ok(()),
+                }
+            }
+            Self::UpdateAgent { cluster, agent, version } if agent.version == *version => {
+                write!(f, "~ {cluster}  agent {version}  (again, for it is {})", agent.status)
+            }
+            Self::UpdateAgent { cluster, agent, version } => {
+                write!(f, "~ {cluster}  agent {} -> {version}", agent.version)
+            }
+            Self::RemoveAgent { cluster, agent, again: true } => {
+                write!(
+                    f,
+                    "- {cluster}  agent {}  (to be made anew, for it is {})",
+                    agent.version, agent.status
+                )
+            }
+            Self::RemoveAgent { cluster, agent, .. } => {
+                write!(f, "- {cluster}  agent {}", agent.version)
             }
             Self::AnnounceAgent { cluster, version } => {
                 write!(f, "> {cluster}  agent {version} is healthy")
@@ -302,8 +341,8 @@ impl fmt::Display for Plan {
             f,
             "Plan: {} to create, {} to update, {} to delete, {} unchanged, {} waiting, {} findings.",
             count(|c| matches!(c, Change::Create { .. } | Change::InstallAgent { .. })),
-            count(|c| matches!(c, Change::Update { .. })),
-            count(|c| matches!(c, Change::Revoke { .. })),
+            count(|c| matches!(c, Change::Update { .. } | Change::UpdateAgent { .. })),
+            count(|c| matches!(c, Change::Revoke { .. } | Change::RemoveAgent { .. })),
             self.unchanged,
             self.waits.len(),
             self.findings.len(),

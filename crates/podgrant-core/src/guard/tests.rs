@@ -185,7 +185,11 @@ fn the_rest_of_the_plan_goes_through_in_its_order() {
         revoke(third),
         create("a/a@prod-eu"),
         revoke(first),
-        Change::InstallAgent { cluster: cluster("prod-eu").id, version: "v1".to_owned() },
+        Change::InstallAgent {
+            cluster: cluster("prod-eu").id,
+            version: "v1".to_owned(),
+            configuration: None,
+        },
         revoke(second),
     ];
     let finding = Finding {

@@ -86,6 +86,8 @@ fn selectors_match_clusters() {
         status: crate::ClusterStatus::Active,
         version: "1.33".to_owned(),
         tags: [("env", "prod"), ("tier", "gold")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+        kind: crate::model::ClusterKind::default(),
+        issues: Vec::new(),
     };
     let cases = [
         ("_", true),

@@ -4,24 +4,72 @@ use insta::assert_snapshot;
 
 use super::*;
 use crate::Cluster;
-use crate::model::Agent;
+use crate::agent::version::OfferedVersion;
+use crate::model::{Agent, AgentIssue, ClusterKind, Nodes};
 
-/// One cluster, and the agent on it: its status, or none.
-fn world(cluster: Cluster, status: Option<&str>) -> Snapshot {
+/// One cluster; AWS offers three versions for it.
+fn offered(cluster: Cluster) -> Snapshot {
     let id = cluster.id.clone();
     let mut world = snapshot([], [cluster], []);
-    match status {
-        Some(status) => drop(world.agents.insert(
-            id,
-            Agent { version: "v1.3.8".to_owned(), status: status.to_owned(), issues: Vec::new() },
-        )),
-        None => drop(world.agent_versions.insert(id, "v1.3.9".to_owned())),
-    }
+    let versions = ["v1.3.10-eksbuild.1", "v1.3.8-eksbuild.2", "v1.2.0-eksbuild.1"].map(|version| {
+        OfferedVersion { version: version.to_owned(), is_default: version.starts_with("v1.3.8") }
+    });
+    world.agent_versions.insert(id, versions.into());
     world
 }
 
+/// An agent in AWS's default version, that podgrant installed.
+fn agent(status: &str) -> Agent {
+    Agent {
+        version: "v1.3.8-eksbuild.2".to_owned(),
+        status: status.to_owned(),
+        issues: Vec::new(),
+        configuration: None,
+        managed: true,
+    }
+}
+
+fn with_issue(status: &str, code: &str) -> Agent {
+    let issue = AgentIssue { code: code.to_owned(), message: "EKS's words".to_owned() };
+    Agent { issues: vec![issue], ..agent(status) }
+}
+
+fn foreign(agent: Agent) -> Agent {
+    Agent { managed: false, ..agent }
+}
+
+fn version(version: &str) -> Agent {
+    Agent { version: version.to_owned(), ..agent("ACTIVE") }
+}
+
+fn with(agent: Agent, cluster: Cluster) -> Snapshot {
+    let id = cluster.id.clone();
+    let mut world = offered(cluster);
+    world.agents.insert(id, agent);
+    world
+}
+
+/// One cluster, and the agent on it: its status, or none.
+fn world(cluster: Cluster, status: Option<&str>) -> Snapshot {
+    match status {
+        Some(status) => with(agent(status), cluster),
+        None => offered(cluster),
+    }
+}
+
+fn duty(announce: bool) -> Duty {
+    Duty::Agents { announce, settings: AgentSettings::default() }
+}
+
 fn agents(announce: bool, snapshot: &Snapshot) -> String {
-    printed(Duty::Agents { announce }, snapshot)
+    printed(duty(announce), snapshot)
+}
+
+/// The plan without its summary: for tables.
+fn brief(snapshot: &Snapshot) -> String {
+    let plan = agents(false, snapshot);
+    let lines: Vec<&str> = plan.lines().filter(|line| !line.starts_with("Plan: ")).collect();
+    if lines.is_empty() { "nothing to do".to_owned() } else { lines.join("\n    ") }
 }
 
 #[test]
@@ -36,11 +84,11 @@ fn each_status_of_a_cluster() {
     assert_snapshot!(shown.concat(), @"
     ACTIVE
     > eu-west-1/prod-eu  ready for grants
-    + eu-west-1/prod-eu  agent v1.3.9
+    + eu-west-1/prod-eu  agent v1.3.8-eksbuild.2
     Plan: 1 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.
     UPDATING
     > eu-west-1/prod-eu  ready for grants
-    + eu-west-1/prod-eu  agent v1.3.9
+    + eu-west-1/prod-eu  agent v1.3.8-eksbuild.2
     Plan: 1 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.
     CREATING
     . not yet: cluster eu-west-1/prod-eu is CREATING
@@ -80,41 +128,19 @@ fn each_status_of_the_agent() {
     . not yet: the agent on eu-west-1/prod-eu is CREATING
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 1 waiting, 0 findings.
     Plan: 0 to create, 0 to update, 0 to delete, 1 unchanged, 0 waiting, 0 findings.
-    ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8 is CREATE_FAILED: EKS names no issue
-    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
+    - eu-west-1/prod-eu  agent v1.3.8-eksbuild.2  (to be made anew, for it is CREATE_FAILED)
+    Plan: 0 to create, 0 to update, 1 to delete, 0 unchanged, 0 waiting, 0 findings.
     . not yet: the agent on eu-west-1/prod-eu is UPDATING
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 1 waiting, 0 findings.
     . not yet: the agent on eu-west-1/prod-eu is DELETING
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 1 waiting, 0 findings.
-    ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8 is DELETE_FAILED: EKS names no issue
+    ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8-eksbuild.2 is DELETE_FAILED: EKS names no issue
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
-    ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8 is DEGRADED: EKS names no issue
-    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
-    ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8 is UPDATE_FAILED: EKS names no issue
-    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
-    ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8 is new to us: EKS names no issue
-    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
-    ");
-}
-
-#[test]
-fn health_issues_are_told() {
-    let mut world = world(cluster("prod-eu"), Some("DEGRADED"));
-    for agent in world.agents.values_mut() {
-        agent.issues = vec!["InsufficientNumberOfReplicas: port 80 is taken".to_owned(), "X: y".to_owned()];
-    }
-    assert_snapshot!(agents(false, &world), @"
-    ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8 is DEGRADED: InsufficientNumberOfReplicas: port 80 is taken; X: y
-    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
-    ");
-}
-
-#[test]
-fn no_version_for_the_cluster_is_news() {
-    let mut world = world(cluster("prod-eu"), None);
-    world.agent_versions.clear();
-    assert_snapshot!(agents(false, &world), @"
-    ! agent unhealthy: eu-west-1/prod-eu: EKS has no version of eks-pod-identity-agent for Kubernetes 1.33
+    . not yet: the agent on eu-west-1/prod-eu is DEGRADED: EKS names no issue
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 1 waiting, 0 findings.
+    ~ eu-west-1/prod-eu  agent v1.3.8-eksbuild.2  (again, for it is UPDATE_FAILED)
+    Plan: 0 to create, 1 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.
+    ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8-eksbuild.2 is new to us: EKS names no issue
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
     ");
 }
@@ -123,7 +149,7 @@ fn no_version_for_the_cluster_is_news() {
 fn who_waits_for_an_agent_hears_of_it_and_a_sweep_does_not() {
     let ready = world(cluster("prod-eu"), Some("ACTIVE"));
     assert_snapshot!(agents(false, &ready.clone().scoped_to_cluster("prod-eu")), @"
-    > eu-west-1/prod-eu  agent v1.3.8 is healthy
+    > eu-west-1/prod-eu  agent v1.3.8-eksbuild.2 is healthy
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.
     ");
     assert_snapshot!(agents(false, &ready), @"Plan: 0 to create, 0 to update, 0 to delete, 1 unchanged, 0 waiting, 0 findings.");
@@ -168,26 +194,25 @@ fn tags_on_the_cluster_are_heeded() {
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
     podgrant/enroll = on
     > eu-west-1/prod-eu  ready for grants
-    + eu-west-1/prod-eu  agent v1.3.9
+    + eu-west-1/prod-eu  agent v1.3.8-eksbuild.2
     Plan: 1 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.
     podgrant/agent = off
     > eu-west-1/prod-eu  ready for grants
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.
     podgrant/agent = on
     > eu-west-1/prod-eu  ready for grants
-    + eu-west-1/prod-eu  agent v1.3.9
+    + eu-west-1/prod-eu  agent v1.3.8-eksbuild.2
     Plan: 1 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.
     podgrant/agent = remove
     > eu-west-1/prod-eu  ready for grants
-    ! not supported: eu-west-1/prod-eu: the cluster carries podgrant/agent = remove, and this version knows on and off: it neither installs nor removes the agent
-    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.
     podgrant/agent = Off
     > eu-west-1/prod-eu  ready for grants
-    ! not supported: eu-west-1/prod-eu: the cluster carries podgrant/agent = Off, and this version knows on and off: it neither installs nor removes the agent
+    ! bad tag: eu-west-1/prod-eu: the cluster carries podgrant/agent = Off: expected on, off, manage or remove; until then its agent stays as it is
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
     agent = off
     > eu-west-1/prod-eu  ready for grants
-    + eu-west-1/prod-eu  agent v1.3.9
+    + eu-west-1/prod-eu  agent v1.3.8-eksbuild.2
     Plan: 1 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.
     ");
 }
@@ -198,12 +223,12 @@ fn clusters_out_of_scope_or_unread_are_passed_over() {
     let nothing = Plan::default();
     let keys = TagKeys::default();
     let elsewhere = here.clone().scoped_to_cluster("test-eu");
-    assert_eq!(plan(Duty::Agents { announce: true }, &elsewhere, &keys), nothing);
+    assert_eq!(plan(duty(true), &elsewhere, &keys), nothing);
     // What could not be read is not taken for absent.
     let unread = here.clone().with_gap(Some("prod-eu"));
-    assert_eq!(plan(Duty::Agents { announce: true }, &unread, &keys), nothing);
+    assert_eq!(plan(duty(true), &unread, &keys), nothing);
     let other_unread = here.with_gap(Some("test-eu"));
-    assert_eq!(plan(Duty::Agents { announce: false }, &other_unread, &keys).changes.len(), 1);
+    assert_eq!(plan(duty(false), &other_unread, &keys).changes.len(), 1);
 }
 
 #[test]
@@ -214,4 +239,209 @@ fn a_cluster_that_is_gone_is_told() {
     ! no such cluster: eu-west-1/prod-eu: EKS does not know the cluster any more
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
     ");
+}
+
+#[test]
+fn every_kind_of_cluster() {
+    let kind = |kind: ClusterKind| Cluster { kind, ..cluster("prod-eu") };
+    let auto = || kind(ClusterKind { auto_mode: true, ..ClusterKind::default() });
+    let on = |node_groups, fargate_profiles, cluster: Cluster| {
+        let id = cluster.id.clone();
+        let mut world = offered(cluster);
+        world.nodes.insert(id, Nodes { node_groups, fargate_profiles });
+        world
+    };
+    let outpost = || kind(ClusterKind { outpost: true, ..ClusterKind::default() });
+    let connected = kind(ClusterKind { connected: true, ..ClusterKind::default() });
+    let rows = [
+        ("just made, no nodes yet", on(0, 0, cluster("prod-eu"))),
+        ("node groups", on(2, 0, cluster("prod-eu"))),
+        ("node groups and Fargate", on(1, 1, cluster("prod-eu"))),
+        ("Fargate only", on(0, 1, cluster("prod-eu"))),
+        ("Fargate, and self-managed nodes", on(0, 1, cluster("prod-eu").tagged("podgrant/agent", "on"))),
+        ("Auto Mode", on(0, 0, auto())),
+        ("Auto Mode and node groups", on(1, 0, auto())),
+        ("Auto Mode, insisted", on(0, 0, auto().tagged("podgrant/agent", "on"))),
+        ("Outpost", on(1, 0, outpost())),
+        ("connected", on(0, 0, connected)),
+    ];
+    let shown: Vec<String> =
+        rows.iter().map(|(name, world)| format!("{name}\n    {}\n", brief(world))).collect();
+    assert_snapshot!(shown.concat(), @"
+    just made, no nodes yet
+        + eu-west-1/prod-eu  agent v1.3.8-eksbuild.2
+    node groups
+        + eu-west-1/prod-eu  agent v1.3.8-eksbuild.2
+    node groups and Fargate
+        + eu-west-1/prod-eu  agent v1.3.8-eksbuild.2
+    Fargate only
+        ! cluster unsupported: eu-west-1/prod-eu: the cluster has Fargate profiles and no node groups, and Pod Identity does not work on Fargate; if it has self-managed nodes, tag the cluster podgrant/agent = on to have it all the same
+    Fargate, and self-managed nodes
+        + eu-west-1/prod-eu  agent v1.3.8-eksbuild.2
+    Auto Mode
+        nothing to do
+    Auto Mode and node groups
+        + eu-west-1/prod-eu  agent v1.3.8-eksbuild.2
+    Auto Mode, insisted
+        + eu-west-1/prod-eu  agent v1.3.8-eksbuild.2
+    Outpost
+        ! cluster unsupported: eu-west-1/prod-eu: the cluster runs on an Outpost, where Pod Identity does not work; tag the cluster podgrant/agent = on to have it all the same
+    connected
+        ! cluster unsupported: eu-west-1/prod-eu: the cluster is only connected to EKS, and runs elsewhere: Pod Identity does not work there
+    ");
+}
+
+#[test]
+fn every_state_of_an_agent() {
+    let here = || cluster("prod-eu");
+    let rows = [
+        ("as wanted", with(agent("ACTIVE"), here())),
+        ("older than wanted", with(version("v1.2.0-eksbuild.1"), here())),
+        ("newer than wanted", with(version("v1.3.10-eksbuild.1"), here())),
+        ("a version of its own kind", with(version("v9-custom"), here())),
+        ("somebody else's, older", with(foreign(version("v1.2.0-eksbuild.1")), here())),
+        (
+            "somebody else's, older, managed by tag",
+            with(foreign(version("v1.2.0-eksbuild.1")), here().tagged("podgrant/agent", "manage")),
+        ),
+        ("latest by tag", with(agent("ACTIVE"), here().tagged("podgrant/agent-version", "latest"))),
+        (
+            "a line by tag",
+            with(version("v1.2.0-eksbuild.1"), here().tagged("podgrant/agent-version", "v1.3")),
+        ),
+        ("not on offer", with(agent("ACTIVE"), here().tagged("podgrant/agent-version", "v1.4"))),
+        (
+            "a tag that makes no sense",
+            with(agent("ACTIVE"), here().tagged("podgrant/agent-version", "newest")),
+        ),
+        ("still starting", with(agent("CREATING"), here())),
+        ("degraded, without a reason", with(agent("DEGRADED"), here())),
+        ("degraded, pods not ready", with(with_issue("DEGRADED", "InsufficientNumberOfReplicas"), here())),
+        ("degraded, refused by a webhook", with(with_issue("DEGRADED", "AdmissionRequestDenied"), here())),
+        ("update failed by itself", with(with_issue("UPDATE_FAILED", "InternalFailure"), here())),
+        ("update failed in conflict", with(with_issue("UPDATE_FAILED", "ConfigurationConflict"), here())),
+        (
+            "somebody else's update failed",
+            with(foreign(with_issue("UPDATE_FAILED", "InternalFailure")), here()),
+        ),
+        ("could not be made", with(with_issue("CREATE_FAILED", "ClusterUnreachable"), here())),
+        ("could not be made for lack of rights", with(with_issue("CREATE_FAILED", "AccessDenied"), here())),
+        ("somebody else's could not be made", with(foreign(agent("CREATE_FAILED")), here())),
+        ("an issue new to us", with(with_issue("DEGRADED", "Gremlins"), here())),
+        ("going", with(agent("DELETING"), here())),
+        ("could not be deleted", with(agent("DELETE_FAILED"), here())),
+    ];
+    let shown: Vec<String> =
+        rows.iter().map(|(name, world)| format!("{name}\n    {}\n", brief(world))).collect();
+    assert_snapshot!(shown.concat(), @r#"
+    as wanted
+        nothing to do
+    older than wanted
+        ~ eu-west-1/prod-eu  agent v1.2.0-eksbuild.1 -> v1.3.8-eksbuild.2
+    newer than wanted
+        ! agent version: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.10-eksbuild.1 is newer than v1.3.8-eksbuild.2, which is wanted; podgrant does not go back: name it in podgrant/agent-version to have it so
+    a version of its own kind
+        nothing to do
+    somebody else's, older
+        nothing to do
+    somebody else's, older, managed by tag
+        ~ eu-west-1/prod-eu  agent v1.2.0-eksbuild.1 -> v1.3.8-eksbuild.2
+    latest by tag
+        ~ eu-west-1/prod-eu  agent v1.3.8-eksbuild.2 -> v1.3.10-eksbuild.1
+    a line by tag
+        ~ eu-west-1/prod-eu  agent v1.2.0-eksbuild.1 -> v1.3.10-eksbuild.1
+    not on offer
+        ! agent version: eu-west-1/prod-eu: eks-pod-identity-agent: v1.4 is not on offer for Kubernetes 1.33; AWS offers v1.3.10-eksbuild.1, v1.3.8-eksbuild.2 (default), v1.2.0-eksbuild.1
+    a tag that makes no sense
+        ! bad tag: eu-west-1/prod-eu: the cluster's tag podgrant/agent-version: expected default, latest, a version such as v1.3.8-eksbuild.2 or a line such as v1.3, found "newest"
+    still starting
+        . not yet: the agent on eu-west-1/prod-eu is CREATING
+    degraded, without a reason
+        . not yet: the agent on eu-west-1/prod-eu is DEGRADED: EKS names no issue
+    degraded, pods not ready
+        . not yet: the agent on eu-west-1/prod-eu is DEGRADED: InsufficientNumberOfReplicas: EKS's words (agent pods are not ready on every node: look for ports 80 and 2703 taken on the host, taints, and nodes without IPv6)
+    degraded, refused by a webhook
+        ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8-eksbuild.2 is DEGRADED: AdmissionRequestDenied: EKS's words (an admission webhook of the cluster refuses the agent: allow it in kube-system)
+    update failed by itself
+        ~ eu-west-1/prod-eu  agent v1.3.8-eksbuild.2  (again, for it is UPDATE_FAILED)
+    update failed in conflict
+        ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8-eksbuild.2 is UPDATE_FAILED: ConfigurationConflict: EKS's words (something else manages the same objects, such as a self-managed agent: remove that, or keep it and tag the cluster with agent = off)
+    somebody else's update failed
+        ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8-eksbuild.2 is UPDATE_FAILED: InternalFailure: EKS's words (EKS failed by itself); podgrant did not install it, and leaves it alone
+    could not be made
+        - eu-west-1/prod-eu  agent v1.3.8-eksbuild.2  (to be made anew, for it is CREATE_FAILED)
+    could not be made for lack of rights
+        ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8-eksbuild.2 is CREATE_FAILED: AccessDenied: EKS's words (EKS may not change the cluster: look at the cluster's aws-auth or access entries for the role eks:addon-manager)
+    somebody else's could not be made
+        ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8-eksbuild.2 is CREATE_FAILED: EKS names no issue; podgrant did not install it, and leaves it alone
+    an issue new to us
+        ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8-eksbuild.2 is DEGRADED: Gremlins: EKS's words
+    going
+        . not yet: the agent on eu-west-1/prod-eu is DELETING
+    could not be deleted
+        ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8-eksbuild.2 is DELETE_FAILED: EKS names no issue
+    "#);
+}
+
+#[test]
+fn an_agent_is_removed_only_if_it_is_ours_and_nothing_needs_it() {
+    let gone = || cluster("prod-eu").tagged("podgrant/agent", "remove");
+    let needed = |count: usize| {
+        let mut world = with(agent("ACTIVE"), gone());
+        let asking = role("payments");
+        world.associations =
+            (0..count).map(|n| ours(&asking, "prod-eu", &format!("payments/api-{n}@prod-eu"))).collect();
+        world
+    };
+    let rows = [
+        ("ours", with(agent("ACTIVE"), gone())),
+        ("ours, broken", with(with_issue("DEGRADED", "AccessDenied"), gone())),
+        ("going already", with(agent("DELETING"), gone())),
+        ("somebody else's", with(foreign(agent("ACTIVE")), gone())),
+        ("needed", needed(2)),
+        ("needed by many", needed(12)),
+        ("not there", offered(gone())),
+    ];
+    let shown: Vec<String> =
+        rows.iter().map(|(name, world)| format!("{name}\n    {}\n", brief(world))).collect();
+    assert_snapshot!(shown.concat(), @"
+    ours
+        - eu-west-1/prod-eu  agent v1.3.8-eksbuild.2
+    ours, broken
+        - eu-west-1/prod-eu  agent v1.3.8-eksbuild.2
+    going already
+        nothing to do
+    somebody else's
+        ! agent kept: eu-west-1/prod-eu: podgrant/agent = remove: podgrant did not install this agent, and does not remove it
+    needed
+        ! agent kept: eu-west-1/prod-eu: podgrant/agent = remove: these associations need the agent: payments/api-0 (a-prodeupaymentsapi0), payments/api-1 (a-prodeupaymentsapi1); take them away first
+    needed by many
+        ! agent kept: eu-west-1/prod-eu: podgrant/agent = remove: these associations need the agent: payments/api-0 (a-prodeupaymentsapi0), payments/api-1 (a-prodeupaymentsapi1), payments/api-2 (a-prodeupaymentsapi2), payments/api-3 (a-prodeupaymentsapi3), payments/api-4 (a-prodeupaymentsapi4), payments/api-5 (a-prodeupaymentsapi5), payments/api-6 (a-prodeupaymentsapi6), payments/api-7 (a-prodeupaymentsapi7), payments/api-8 (a-prodeupaymentsapi8), payments/api-9 (a-prodeupaymentsapi9) and 2 more; take them away first
+    not there
+        nothing to do
+    ");
+}
+
+#[test]
+fn configuration_is_given_to_new_agents() {
+    let settings = AgentSettings { configuration: Some(r#"{"a":1}"#.to_owned()), ..AgentSettings::default() };
+    let plan = printed(Duty::Agents { announce: false, settings }, &offered(cluster("prod-eu")));
+    assert_snapshot!(plan, @r#"
+    + eu-west-1/prod-eu  agent v1.3.8-eksbuild.2  configuration {"a":1}
+    Plan: 1 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.
+    "#);
+}
+
+#[test]
+fn no_version_for_the_cluster_is_news() {
+    let mut world = offered(cluster("prod-eu"));
+    world.agent_versions.clear();
+    assert_snapshot!(brief(&world), @"! agent version: eu-west-1/prod-eu: eks-pod-identity-agent: AWS offers no version for Kubernetes 1.33");
+}
+
+#[test]
+fn why_a_cluster_failed_is_told() {
+    let mut failed = cluster("prod-eu").status("FAILED");
+    failed.issues = vec!["VpcIdNotFound: no such VPC".to_owned()];
+    assert_snapshot!(brief(&offered(failed)), @"! cluster not ready: eu-west-1/prod-eu: the cluster is FAILED; it gets no agent: VpcIdNotFound: no such VPC");
 }
