@@ -159,7 +159,8 @@ impl OutcomeEvent {
                 }
             }
             // Installed is not healthy: that is announced when it is so.
-            Change::InstallAgent { .. } => return None,
+            // Told when the agent is healthy.
+            Change::InstallAgent { .. } | Change::UpdateAgent { .. } | Change::RemoveAgent { .. } => return None,
             Change::AnnounceAgent { cluster, version } => Self::AgentInstalled(AgentInstalled {
                 cluster: cluster.clone(),
                 version: version.clone(),

@@ -1,7 +1,9 @@
 //! The agent add-on.
 
+use aws_sdk_eks::types::ResolveConflicts;
 use podgrant_core::agent::AGENT_ADDON;
-use podgrant_core::model::Agent;
+use podgrant_core::agent::version::OfferedVersion;
+use podgrant_core::model::{Agent, AgentIssue, Nodes};
 use podgrant_core::{Cluster, ClusterId};
 
 use crate::{Aws, AwsError, Meaning};
@@ -23,6 +25,7 @@ impl Aws {
                 Err(error) if error.is(Meaning::NotFound) => None,
                 Err(error) => return Err(error),
             };
+        let mark = self.keys.key("managed");
         Ok(addon.map(|addon| Agent {
             version: addon.addon_version.unwrap_or_default(),
             status: addon.status.map_or("unknown".to_owned(), |status| status.as_str().to_owned()),
@@ -31,16 +34,18 @@ impl Aws {
                 .and_then(|health| health.issues)
                 .unwrap_or_default()
                 .into_iter()
-                .map(|issue| {
-                    let code = issue.code.map_or("issue".to_owned(), |c| c.as_str().to_owned());
-                    format!("{code}: {}", issue.message.unwrap_or_default())
+                .map(|issue| AgentIssue {
+                    code: issue.code.map_or("Issue".to_owned(), |code| code.as_str().to_owned()),
+                    message: issue.message.unwrap_or_default(),
                 })
                 .collect(),
+            configuration: addon.configuration_values.filter(|values| !values.is_empty()),
+            managed: addon.tags.is_some_and(|tags| tags.contains_key(&mark)),
         }))
     }
 
-    /// AWS's default agent version for the cluster's Kubernetes version.
-    pub(crate) async fn agent_version(&self, cluster: &Cluster) -> Result<Option<String>, AwsError> {
+    /// The agent versions on offer for the cluster's Kubernetes version.
+    pub(crate) async fn agent_versions(&self, cluster: &Cluster) -> Result<Vec<OfferedVersion>, AwsError> {
         let mut addons = self
             .region(&cluster.id.region)?
             .eks
@@ -50,34 +55,104 @@ impl Aws {
             .into_paginator()
             .items()
             .send();
+        let mut offered = Vec::new();
         while let Some(addon) = addons.next().await {
-            let addon =
-                addon.map_err(|e| AwsError::of("eks:DescribeAddonVersions", cluster.version.as_str(), e))?;
-            let default = addon.addon_versions().iter().find(|version| {
-                version.compatibilities().iter().any(|compatibility| {
-                    compatibility.default_version()
-                        && compatibility.cluster_version() == Some(cluster.version.as_str())
-                })
-            });
-            if let Some(version) = default.and_then(|version| version.addon_version()) {
-                return Ok(Some(version.to_owned()));
+            let addon = addon
+                .map_err(|e| AwsError::of("eks:DescribeAddonVersions", cluster.version.as_str(), e))?;
+            for version in addon.addon_versions() {
+                let fitting = version
+                    .compatibilities()
+                    .iter()
+                    .find(|c| c.cluster_version() == Some(cluster.version.as_str()));
+                if let (Some(fitting), Some(version)) = (fitting, version.addon_version()) {
+                    offered.push(OfferedVersion {
+                        version: version.to_owned(),
+                        is_default: fitting.default_version(),
+                    });
+                }
             }
         }
-        Ok(None)
+        Ok(offered)
+    }
+
+    /// What the cluster's pods run on, as far as EKS shows it.
+    pub(crate) async fn nodes(&self, cluster: &ClusterId) -> Result<Nodes, AwsError> {
+        let eks = &self.region(&cluster.region)?.eks;
+        let mut nodes = Nodes::default();
+        let mut groups = eks.list_nodegroups().cluster_name(cluster.name.as_str()).into_paginator().items().send();
+        while let Some(group) = groups.next().await {
+            group.map_err(|error| AwsError::of("eks:ListNodegroups", cluster.to_string(), error))?;
+            nodes.node_groups += 1;
+        }
+        let mut profiles =
+            eks.list_fargate_profiles().cluster_name(cluster.name.as_str()).into_paginator().items().send();
+        while let Some(profile) = profiles.next().await {
+            profile.map_err(|error| AwsError::of("eks:ListFargateProfiles", cluster.to_string(), error))?;
+            nodes.fargate_profiles += 1;
+        }
+        Ok(nodes)
     }
 
     /// Installs the agent, with podgrant's mark.
-    pub(crate) async fn install_agent(&self, cluster: &ClusterId, version: &str) -> Result<(), AwsError> {
+    pub(crate) async fn install_agent(
+        &self,
+        cluster: &ClusterId,
+        version: &str,
+        configuration: Option<&str>,
+    ) -> Result<(), AwsError> {
         self.region(&cluster.region)?
             .eks
             .create_addon()
             .cluster_name(cluster.name.as_str())
             .addon_name(AGENT_ADDON)
             .addon_version(version)
+            .set_configuration_values(configuration.map(str::to_owned))
+            // A self-managed agent is not overwritten: the add-on then tells the conflict.
+            .resolve_conflicts(ResolveConflicts::None)
             .tags(self.keys.key("managed"), "v1")
             .send()
             .await
             .map(drop)
             .map_err(|error| AwsError::of("eks:CreateAddon", cluster.to_string(), error))
+    }
+
+    /// Brings the agent to a version, or tries the one it has again.
+    pub(crate) async fn update_agent(
+        &self,
+        cluster: &ClusterId,
+        agent: &Agent,
+        version: &str,
+    ) -> Result<(), AwsError> {
+        self.region(&cluster.region)?
+            .eks
+            .update_addon()
+            .cluster_name(cluster.name.as_str())
+            .addon_name(AGENT_ADDON)
+            .addon_version(version)
+            // Its own values and whatever was changed by hand stay. podIdentityAssociations is
+            // left out: empty, it would delete those of the add-on.
+            .set_configuration_values(agent.configuration.clone())
+            .resolve_conflicts(ResolveConflicts::Preserve)
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| AwsError::of("eks:UpdateAddon", cluster.to_string(), error))
+    }
+
+    /// Removes the agent. Gone is gone, whoever was quicker.
+    pub(crate) async fn remove_agent(&self, cluster: &ClusterId) -> Result<(), AwsError> {
+        let removed = self
+            .region(&cluster.region)?
+            .eks
+            .delete_addon()
+            .cluster_name(cluster.name.as_str())
+            .addon_name(AGENT_ADDON)
+            .send()
+            .await
+            .map_err(|error| AwsError::of("eks:DeleteAddon", cluster.to_string(), error));
+        match removed {
+            Err(error) if !error.is(Meaning::NotFound) => Err(error),
+            _ => Ok(()),
+        }
     }
 }

@@ -55,9 +55,17 @@ impl Aws {
             Change::Create { workload, mark } => self.create(workload, mark, cause).await,
             Change::Update { association, mark } => self.update(association, mark, snapshot, cause).await,
             Change::Revoke { association, .. } => self.revoke(association, snapshot).await,
-            Change::InstallAgent { cluster, version } => {
-                // Installed is not healthy yet: someone has to come back and look.
-                self.install_agent(cluster, version).await.map(|()| (starting(cluster), None))
+            // Installed is not healthy yet: someone has to come back and look.
+            Change::InstallAgent { cluster, version, configuration } => {
+                let installed = self.install_agent(cluster, version, configuration.as_deref()).await;
+                installed.map(|()| (starting(cluster), None))
+            }
+            Change::UpdateAgent { cluster, agent, version } => {
+                self.update_agent(cluster, agent, version).await.map(|()| (starting(cluster), None))
+            }
+            Change::RemoveAgent { cluster, again, .. } => {
+                let ended = if *again { starting(cluster) } else { Verdict::Done };
+                self.remove_agent(cluster).await.map(|()| (ended, None))
             }
             // Their whole effect is the event that the report sends.
             Change::AnnounceAgent { .. } | Change::AnnounceCluster { .. } => Ok((Verdict::Done, None)),
@@ -217,7 +225,10 @@ fn follow_up(change: &Change) -> FollowUp {
                 (None, _) => FollowUp::ClusterGrants { cluster: association.cluster.clone() },
             }
         }
-        Change::InstallAgent { cluster, .. } | Change::AnnounceAgent { cluster, .. } => {
+        Change::InstallAgent { cluster, .. }
+        | Change::UpdateAgent { cluster, .. }
+        | Change::RemoveAgent { cluster, .. }
+        | Change::AnnounceAgent { cluster, .. } => {
             FollowUp::AgentStarting { cluster: cluster.clone() }
         }
         Change::AnnounceCluster { cluster } => FollowUp::ClusterCreating { cluster: cluster.clone() },

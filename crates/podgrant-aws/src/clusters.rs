@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, stream};
+use podgrant_core::model::ClusterKind;
 use podgrant_core::{Cluster, ClusterId, ClusterName, ClusterStatus, Region};
 
 use crate::{Aws, AwsError, CONCURRENT_CALLS};
@@ -15,15 +16,7 @@ impl Aws {
     pub(crate) async fn cluster(&self, id: &ClusterId) -> Result<Option<Cluster>, AwsError> {
         let answer = self.region(&id.region)?.eks.describe_cluster().name(id.name.as_str()).send().await;
         match answer.map_err(|error| AwsError::of("eks:DescribeCluster", id.to_string(), error)) {
-            Ok(answer) => Ok(answer.cluster.map(|cluster| Cluster {
-                id: id.clone(),
-                arn: cluster.arn.unwrap_or_default(),
-                status: cluster
-                    .status
-                    .map_or(ClusterStatus::Other("unknown".to_owned()), |s| s.as_str().into()),
-                version: cluster.version.unwrap_or_default(),
-                tags: cluster.tags.unwrap_or_default().into_iter().collect(),
-            })),
+            Ok(answer) => Ok(answer.cluster.map(|cluster| read_cluster(id, cluster))),
             Err(error) if error.is(crate::Meaning::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
@@ -88,5 +81,30 @@ impl Aws {
             }
         }
         Ok(ids)
+    }
+}
+
+fn read_cluster(id: &ClusterId, cluster: aws_sdk_eks::types::Cluster) -> Cluster {
+    let kind = ClusterKind {
+        auto_mode: cluster.compute_config().and_then(|compute| compute.enabled()).unwrap_or(false),
+        outpost: cluster.outpost_config().is_some(),
+        connected: cluster.connector_config().is_some(),
+    };
+    let issues = cluster.health().map(|health| health.issues()).unwrap_or_default();
+    let issues = issues
+        .iter()
+        .map(|issue| {
+            let code = issue.code().map_or("Issue", |code| code.as_str());
+            format!("{code}: {}", issue.message().unwrap_or_default())
+        })
+        .collect();
+    Cluster {
+        id: id.clone(),
+        kind,
+        issues,
+        arn: cluster.arn.unwrap_or_default(),
+        status: cluster.status.map_or(ClusterStatus::Other("unknown".to_owned()), |s| s.as_str().into()),
+        version: cluster.version.unwrap_or_default(),
+        tags: cluster.tags.unwrap_or_default().into_iter().collect(),
     }
 }

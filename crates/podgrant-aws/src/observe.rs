@@ -213,28 +213,50 @@ impl Aws {
         let wanted = clusters.iter().filter(|cluster| {
             cluster.status.is_ready()
                 && cluster.is_enrolled(&self.keys)
+                && !cluster.kind.connected
                 && cluster.tag(&self.keys, "agent") != Some("off")
         });
         let seen = side_by_side(wanted, |cluster| async move {
-            let agent = async {
-                Ok(match self.agent(&cluster.id).await? {
-                    Some(agent) => (Some(agent), None),
-                    None => (None, self.agent_version(cluster).await?),
-                })
-            };
-            (cluster.id.clone(), agent.await)
+            let mut seen = Snapshot::default();
+            let result = self.observe_agent(cluster, &mut seen).await;
+            (cluster.id.clone(), result.map(|()| seen))
         })
         .await;
         snapshot.clusters.extend(clusters.iter().map(|c| (c.id.clone(), c.clone())));
         for (id, result) in seen {
             match result {
-                Ok((agent, version)) => {
-                    snapshot.agents.extend(agent.map(|agent| (id.clone(), agent)));
-                    snapshot.agent_versions.extend(version.map(|version| (id, version)));
+                Ok(seen) => {
+                    snapshot.agents.extend(seen.agents);
+                    snapshot.agent_versions.extend(seen.agent_versions);
+                    snapshot.nodes.extend(seen.nodes);
+                    snapshot.associations.extend(seen.associations);
                 }
                 Err(error) => snapshot.gap(Some(id), &error),
             }
         }
+    }
+
+    /// The agent of one cluster, and what is needed to decide about it.
+    async fn observe_agent(&self, cluster: &Cluster, seen: &mut Snapshot) -> Result<(), AwsError> {
+        let agent = self.agent(&cluster.id).await?;
+        let remove = cluster.tag(&self.keys, "agent") == Some("remove");
+        match agent {
+            Some(_) if remove => {
+                seen.associations = self.list_associations(&cluster.id, None).await?;
+            }
+            None if remove => {}
+            Some(_) => {
+                let versions = self.agent_versions(cluster).await?;
+                seen.agent_versions.insert(cluster.id.clone(), versions);
+            }
+            None => {
+                seen.nodes.insert(cluster.id.clone(), self.nodes(&cluster.id).await?);
+                let versions = self.agent_versions(cluster).await?;
+                seen.agent_versions.insert(cluster.id.clone(), versions);
+            }
+        }
+        seen.agents.extend(agent.map(|agent| (cluster.id.clone(), agent)));
+        Ok(())
     }
 
     /// Our marks in every region. A region that does not answer is a gap.

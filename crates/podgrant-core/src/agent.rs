@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Agent, AgentIssue, Cluster, Snapshot};
 use crate::outcome::{Finding, FindingKind, FollowUp, Wait};
-use crate::plan::{Change, Plan};
+use crate::plan::{Announce, Change, Plan};
 use crate::tags::TagKeys;
 
 pub mod version;
@@ -41,15 +41,15 @@ struct Pass<'a> {
     snapshot: &'a Snapshot,
     keys: &'a TagKeys,
     settings: &'a AgentSettings,
-    announce: bool,
+    announce: Announce,
     cluster: &'a Cluster,
     plan: &'a mut Plan,
 }
 
-/// Plans the agent for every cluster in scope. With `announce`, a cluster that is
-/// ready is announced at once, before its agent is: so its grants come before
+/// Plans the agent for every cluster in scope. With [`Announce::Cluster`], one that
+/// is ready is announced at once, before its agent is: so its grants come before
 /// its first pod.
-pub fn plan_agents(snapshot: &Snapshot, keys: &TagKeys, settings: &AgentSettings, announce: bool) -> Plan {
+pub fn plan_agents(snapshot: &Snapshot, keys: &TagKeys, settings: &AgentSettings, announce: Announce) -> Plan {
     let mut plan = Plan::default();
     for cluster in snapshot.clusters.values() {
         if snapshot.scope.holds_cluster(&cluster.id) && snapshot.is_readable(&cluster.id) {
@@ -112,7 +112,7 @@ impl Pass<'_> {
                 format!("the cluster is {}; it gets no agent{health}", cluster.status),
             );
         }
-        if self.announce {
+        if self.announce == Announce::Cluster {
             self.plan.changes.push(Change::AnnounceCluster { cluster: cluster.id.clone() });
         }
         let wish = match cluster.tag(self.keys, "agent") {
@@ -264,8 +264,7 @@ impl Pass<'_> {
     }
 
     fn healthy(&mut self, agent: &Agent) {
-        // Only a pass over one cluster has someone waiting for the news.
-        if self.snapshot.scope.clusters.is_some() && !self.announce {
+        if self.announce == Announce::Agent {
             self.plan.changes.push(Change::AnnounceAgent {
                 cluster: self.cluster.id.clone(),
                 version: agent.version.clone(),

@@ -85,14 +85,25 @@ pub struct Plan {
     pub unchanged: usize,
 }
 
+/// Whom a pass over agents has news for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Announce {
+    /// Ready clusters are announced, so that their grants are made.
+    Cluster,
+    /// Healthy agents are announced: somebody waits for them.
+    Agent,
+    /// Nobody waits.
+    Nothing,
+}
+
 /// What a pass is to make true.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Duty {
     /// Every enrolled cluster runs a healthy agent.
     Agents {
-        /// Whether ready clusters are announced, so that their grants are made.
-        announce: bool,
+        announce: Announce,
         settings: AgentSettings,
     },
     /// Every valid grant has its association, and no association lacks its grant.

@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use podgrant_core::agent::AgentSettings;
+use podgrant_core::agent::version::WantedVersion;
 use podgrant_core::{Limits, Region, TagKeys};
 
 /// What a function is told by its environment.
@@ -18,6 +20,8 @@ pub struct Config {
     pub own_roles: Vec<String>,
     pub tag_keys: TagKeys,
     pub limits: Limits,
+    /// How agents are to be where a cluster's own tags do not say.
+    pub agent: AgentSettings,
     /// Plans are printed and not applied.
     pub dry_run: bool,
     /// How long unfinished work waits on its queue, in seconds.
@@ -60,6 +64,16 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
         "ARNs of podgrant's own roles, parted by commas: what they do wakes nobody.",
     ),
     ("PODGRANT_TAG_PREFIX", "podgrant/", "What podgrant's tags begin with."),
+    (
+        "PODGRANT_AGENT_VERSION",
+        "default",
+        "The agent's version where a cluster's `podgrant/agent-version` does not say: `default` (AWS's for the Kubernetes version), `latest`, a version, or a line such as v1.3.",
+    ),
+    (
+        "PODGRANT_AGENT_CONFIGURATION",
+        "none",
+        "Configuration values for agents that podgrant installs, as JSON.",
+    ),
     ("PODGRANT_MAX_DELETIONS", "100", "A pass that would delete more associations deletes none."),
     (
         "PODGRANT_MAX_DELETION_SHARE",
@@ -131,6 +145,19 @@ impl Config {
             None => defaults.deletions,
             Some(text) => parsed("PODGRANT_MAX_DELETIONS", &text)?,
         };
+        let version = match variable("PODGRANT_AGENT_VERSION") {
+            None => WantedVersion::Default,
+            Some(text) => text
+                .parse()
+                .map_err(|problem| ConfigError { variable: "PODGRANT_AGENT_VERSION", problem })?,
+        };
+        let configuration = variable("PODGRANT_AGENT_CONFIGURATION");
+        if let Some(values) = &configuration {
+            serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(values).map_err(|error| {
+                let problem = format!("expected a JSON object: {error}");
+                ConfigError { variable: "PODGRANT_AGENT_CONFIGURATION", problem }
+            })?;
+        }
         let dry_run = match variable("PODGRANT_DRY_RUN").as_deref() {
             None | Some("off" | "false") => false,
             Some("on" | "true") => true,
@@ -152,6 +179,7 @@ impl Config {
                 .collect(),
             tag_keys,
             limits: Limits { deletions, share, ..defaults },
+            agent: AgentSettings { version, configuration },
             dry_run,
             // SQS delays a message by 15 minutes at most.
             retry_delay: number("PODGRANT_RETRY_DELAY", 60, 900)?,
@@ -223,6 +251,8 @@ mod tests {
             ("PODGRANT_QUEUE_URL", "https://queue.example/q"),
             ("PODGRANT_OWN_ROLES", "arn:a,arn:b"),
             ("PODGRANT_TAG_PREFIX", "team/"),
+            ("PODGRANT_AGENT_VERSION", "v1.3"),
+            ("PODGRANT_AGENT_CONFIGURATION", r#"{"tolerations":[]}"#),
             ("PODGRANT_MAX_DELETIONS", "7"),
             ("PODGRANT_MAX_DELETION_SHARE", "0.5"),
             ("PODGRANT_DRY_RUN", "on"),
@@ -236,6 +266,8 @@ mod tests {
         assert_eq!(config.tag_keys.key("grant"), "team/grant");
         assert_eq!((config.limits.deletions, config.limits.share), (7, 0.5));
         assert_eq!((config.retry_delay, config.give_up_after, config.orphan_grace), (1, 2, 3));
+        assert_eq!(config.agent.version.to_string(), "v1.3");
+        assert_eq!(config.agent.configuration.as_deref(), Some(r#"{"tolerations":[]}"#));
         assert!(config.dry_run);
     }
 
@@ -251,6 +283,8 @@ mod tests {
             (vec![region, ("PODGRANT_MAX_DELETION_SHARE", "NaN")], "expected 0 to 1"),
             (vec![region, ("PODGRANT_RETRY_DELAY", "901")], "expected 0 to 900"),
             (vec![region, ("PODGRANT_DRY_RUN", "yes")], "expected on or off"),
+            (vec![region, ("PODGRANT_AGENT_VERSION", "newest")], "PODGRANT_AGENT_VERSION: expected default, latest"),
+            (vec![region, ("PODGRANT_AGENT_CONFIGURATION", "[]")], "expected a JSON object"),
             (vec![region, ("PODGRANT_TAG_PREFIX", "a b")], "PODGRANT_TAG_PREFIX"),
         ] {
             let error = config(&variables).unwrap_err().to_string();

@@ -60,7 +60,7 @@ impl Flow {
                 return Report::of_nothing(name, &wake.id, Ending::Failed, error.to_string());
             }
         };
-        let plan = plan(task.duty, &snapshot, self.aws.keys());
+        let plan = plan(task.duty.clone(), &snapshot, self.aws.keys());
         tracing::debug!(id = %wake.id, %plan, "planned");
         let approved = guard(plan, &snapshot, &self.config.limits);
         let outcomes = if self.config.dry_run {

@@ -3,7 +3,7 @@
 
 use podgrant_aws::View;
 use podgrant_core::outcome::FollowUp;
-use podgrant_core::plan::Duty;
+use podgrant_core::plan::{Announce, Duty};
 use podgrant_events::Trigger;
 
 use crate::config::Config;
@@ -37,17 +37,20 @@ pub struct Task {
 pub fn scope(function: Function, trigger: &Trigger, config: &Config) -> Option<Task> {
     let (view, duty) = match function {
         Function::InstallAgent => {
-            let announce = |announce| Duty::Agents { announce };
+            let agents = |announce| Duty::Agents { announce, settings: config.agent.clone() };
             match trigger {
                 Trigger::ClusterCreated { cluster }
                 | Trigger::FollowUp(FollowUp::ClusterCreating { cluster }) => {
-                    (View::ClusterAgent { cluster: cluster.clone() }, announce(true))
+                    (View::ClusterAgent { cluster: cluster.clone() }, agents(Announce::Cluster))
+                }
+                Trigger::ClusterRetagged { cluster } => {
+                    (View::ClusterAgent { cluster: cluster.clone() }, agents(Announce::Nothing))
                 }
                 Trigger::AgentHealthChanged { cluster }
                 | Trigger::FollowUp(FollowUp::AgentStarting { cluster }) => {
-                    (View::ClusterAgent { cluster: cluster.clone() }, announce(false))
+                    (View::ClusterAgent { cluster: cluster.clone() }, agents(Announce::Agent))
                 }
-                Trigger::Sweep => (View::FleetAgents, announce(false)),
+                Trigger::Sweep => (View::FleetAgents, agents(Announce::Nothing)),
                 _ => return None,
             }
         }

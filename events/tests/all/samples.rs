@@ -48,7 +48,7 @@ fn rows() -> Vec<Row> {
     const ROLE_UNTAGGED: &[&str] = &["reconcile-associations/role-untagged"];
     const TRUST_CHANGED: &[&str] = &["reconcile-associations/trust-changed"];
     const CLUSTER_READY: &[&str] = &["reconcile-associations/cluster-ready"];
-    const RETAGGED: &[&str] = &["reconcile-associations/cluster-retagged"];
+    const RETAGGED: &[&str] = &["install-agent/cluster-retagged", "reconcile-associations/cluster-retagged"];
     const ASSOCIATION: &[&str] = &["reconcile-associations/association-changed"];
     const ROLE_DELETED: &[&str] = &["clean-up-orphans/role-deleted"];
     const CLUSTER_DELETED: &[&str] = &["clean-up-orphans/cluster-deleted"];

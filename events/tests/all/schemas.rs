@@ -190,7 +190,7 @@ fn every_change_is_announced_as_it_should_be() {
         (revoke(RevokeReason::RoleGone), Some("Orphan Removed"), "role-gone"),
         (revoke(RevokeReason::RoleReplaced), Some("Orphan Removed"), "role-replaced"),
         (Change::Revoke { association: unmarked, reason: RevokeReason::RoleGone }, None, ""),
-        (Change::InstallAgent { cluster: cluster.clone(), version: version() }, None, ""),
+        (Change::InstallAgent { cluster: cluster.clone(), version: version(), configuration: None }, None, ""),
         (
             Change::AnnounceAgent { cluster: cluster.clone(), version: version() },
             Some("Agent Installed"),

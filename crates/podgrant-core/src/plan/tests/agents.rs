@@ -57,17 +57,17 @@ fn world(cluster: Cluster, status: Option<&str>) -> Snapshot {
     }
 }
 
-fn duty(announce: bool) -> Duty {
+fn duty(announce: Announce) -> Duty {
     Duty::Agents { announce, settings: AgentSettings::default() }
 }
 
-fn agents(announce: bool, snapshot: &Snapshot) -> String {
+fn agents(announce: Announce, snapshot: &Snapshot) -> String {
     printed(duty(announce), snapshot)
 }
 
 /// The plan without its summary: for tables.
 fn brief(snapshot: &Snapshot) -> String {
-    let plan = agents(false, snapshot);
+    let plan = agents(Announce::Nothing, snapshot);
     let lines: Vec<&str> = plan.lines().filter(|line| !line.starts_with("Plan: ")).collect();
     if lines.is_empty() { "nothing to do".to_owned() } else { lines.join("\n    ") }
 }
@@ -78,7 +78,7 @@ fn each_status_of_a_cluster() {
         .iter()
         .map(|status| {
             let world = world(cluster("prod-eu").status(status), None);
-            format!("{status}\n{}\n", agents(true, &world))
+            format!("{status}\n{}\n", agents(Announce::Cluster, &world))
         })
         .collect();
     assert_snapshot!(shown.concat(), @"
@@ -122,7 +122,7 @@ fn each_status_of_the_agent() {
         "new to us",
     ]
     .iter()
-    .map(|status| agents(false, &world(cluster("prod-eu"), Some(status))) + "\n")
+    .map(|status| agents(Announce::Nothing, &world(cluster("prod-eu"), Some(status))) + "\n")
     .collect();
     assert_snapshot!(shown.concat(), @"
     . not yet: the agent on eu-west-1/prod-eu is CREATING
@@ -148,19 +148,19 @@ fn each_status_of_the_agent() {
 #[test]
 fn who_waits_for_an_agent_hears_of_it_and_a_sweep_does_not() {
     let ready = world(cluster("prod-eu"), Some("ACTIVE"));
-    assert_snapshot!(agents(false, &ready.clone().scoped_to_cluster("prod-eu")), @"
+    assert_snapshot!(agents(Announce::Agent, &ready.clone().scoped_to_cluster("prod-eu")), @"
     > eu-west-1/prod-eu  agent v1.3.8-eksbuild.2 is healthy
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.
     ");
-    assert_snapshot!(agents(false, &ready), @"Plan: 0 to create, 0 to update, 0 to delete, 1 unchanged, 0 waiting, 0 findings.");
+    assert_snapshot!(agents(Announce::Nothing, &ready), @"Plan: 0 to create, 0 to update, 0 to delete, 1 unchanged, 0 waiting, 0 findings.");
     // A new cluster is announced itself, before its agent is healthy: grants come before pods.
     let installing = world(cluster("prod-eu"), Some("CREATING")).scoped_to_cluster("prod-eu");
-    assert_snapshot!(agents(true, &installing), @"
+    assert_snapshot!(agents(Announce::Cluster, &installing), @"
     > eu-west-1/prod-eu  ready for grants
     . not yet: the agent on eu-west-1/prod-eu is CREATING
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 1 waiting, 0 findings.
     ");
-    assert_snapshot!(agents(true, &ready.scoped_to_cluster("prod-eu")), @"
+    assert_snapshot!(agents(Announce::Cluster, &ready.scoped_to_cluster("prod-eu")), @"
     > eu-west-1/prod-eu  ready for grants
     Plan: 0 to create, 0 to update, 0 to delete, 1 unchanged, 0 waiting, 0 findings.
     ");
@@ -182,7 +182,7 @@ fn tags_on_the_cluster_are_heeded() {
     .iter()
     .map(|(key, value)| {
         let world = world(cluster("prod-eu").tagged(key, value), None);
-        format!("{key} = {value}\n{}\n", agents(true, &world))
+        format!("{key} = {value}\n{}\n", agents(Announce::Cluster, &world))
     })
     .collect();
     assert_snapshot!(shown.concat(), @"
@@ -223,19 +223,19 @@ fn clusters_out_of_scope_or_unread_are_passed_over() {
     let nothing = Plan::default();
     let keys = TagKeys::default();
     let elsewhere = here.clone().scoped_to_cluster("test-eu");
-    assert_eq!(plan(duty(true), &elsewhere, &keys), nothing);
+    assert_eq!(plan(duty(Announce::Cluster), &elsewhere, &keys), nothing);
     // What could not be read is not taken for absent.
     let unread = here.clone().with_gap(Some("prod-eu"));
-    assert_eq!(plan(duty(true), &unread, &keys), nothing);
+    assert_eq!(plan(duty(Announce::Cluster), &unread, &keys), nothing);
     let other_unread = here.with_gap(Some("test-eu"));
-    assert_eq!(plan(duty(false), &other_unread, &keys).changes.len(), 1);
+    assert_eq!(plan(duty(Announce::Nothing), &other_unread, &keys).changes.len(), 1);
 }
 
 #[test]
 fn a_cluster_that_is_gone_is_told() {
     let mut world = snapshot([], [], []).scoped_to_cluster("prod-eu");
     world.clusters_gone.insert(cluster_id("prod-eu"));
-    assert_snapshot!(agents(true, &world), @"
+    assert_snapshot!(agents(Announce::Cluster, &world), @"
     ! no such cluster: eu-west-1/prod-eu: EKS does not know the cluster any more
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
     ");
@@ -425,7 +425,7 @@ fn an_agent_is_removed_only_if_it_is_ours_and_nothing_needs_it() {
 #[test]
 fn configuration_is_given_to_new_agents() {
     let settings = AgentSettings { configuration: Some(r#"{"a":1}"#.to_owned()), ..AgentSettings::default() };
-    let plan = printed(Duty::Agents { announce: false, settings }, &offered(cluster("prod-eu")));
+    let plan = printed(Duty::Agents { announce: Announce::Nothing, settings }, &offered(cluster("prod-eu")));
     assert_snapshot!(plan, @r#"
     + eu-west-1/prod-eu  agent v1.3.8-eksbuild.2  configuration {"a":1}
     Plan: 1 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.
