@@ -177,7 +177,8 @@ impl OutcomeEvent {
         let announce = match finding.kind {
             FindingKind::OrphanRole => Self::OrphanFound,
             FindingKind::GaveUp => Self::WorkAbandoned,
-            kind if kind.is_refusal() => Self::GrantRefused,
+            // Without a role nobody asked: it is for the log.
+            kind if kind.is_refusal() && finding.role.is_some() => Self::GrantRefused,
             _ => return None,
         };
         let workload = finding.workload.as_ref();

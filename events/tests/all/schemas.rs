@@ -230,6 +230,7 @@ fn every_finding_is_announced_as_it_should_be() {
         (ClusterNotReady, None),
         (Conflict, Some("Grant Refused")),
         (ForeignAssociation, Some("Grant Refused")),
+        (RefusedByAws, Some("Grant Refused")),
         (KeptForBadTag, None),
         (AgentUnhealthy, None),
         (NotSupported, Some("Grant Refused")),
@@ -246,6 +247,10 @@ fn every_finding_is_announced_as_it_should_be() {
             grant: Some("payments/api".to_owned()),
             reason: "so it is".to_owned(),
         };
+        if kind.is_refusal() {
+            let of_nobody = Finding { role: None, ..full.clone() };
+            assert_eq!(OutcomeEvent::of_finding(&of_nobody, &cause()), None, "{kind}");
+        }
         let bare = Finding { cluster: None, workload: None, grant: None, ..full.clone() };
         for finding in [full, bare] {
             let event = OutcomeEvent::of_finding(&finding, &cause());
