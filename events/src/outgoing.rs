@@ -44,6 +44,8 @@ pub enum OutcomeEvent {
     GrantRefused(FindingDetail),
     /// A role names only clusters that are gone.
     OrphanFound(FindingDetail),
+    /// A cluster has no healthy agent, and a person has to do something.
+    ClusterNeedsAttention(FindingDetail),
     /// An association was taken away, for its role is gone or was replaced.
     OrphanRemoved(AccessRemoved),
     /// Something was waited for too long.
@@ -160,7 +162,9 @@ impl OutcomeEvent {
             }
             // Installed is not healthy: that is announced when it is so.
             // Told when the agent is healthy.
-            Change::InstallAgent { .. } | Change::UpdateAgent { .. } | Change::RemoveAgent { .. } => return None,
+            Change::InstallAgent { .. } | Change::UpdateAgent { .. } | Change::RemoveAgent { .. } => {
+                return None;
+            }
             Change::AnnounceAgent { cluster, version } => Self::AgentInstalled(AgentInstalled {
                 cluster: cluster.clone(),
                 version: version.clone(),
@@ -176,6 +180,7 @@ impl OutcomeEvent {
     pub fn of_finding(finding: &Finding, cause: &Cause) -> Option<Self> {
         let announce = match finding.kind {
             FindingKind::OrphanRole => Self::OrphanFound,
+            kind if kind.is_about_the_agent() => Self::ClusterNeedsAttention,
             FindingKind::GaveUp => Self::WorkAbandoned,
             // Without a role nobody asked: it is for the log.
             kind if kind.is_refusal() && finding.role.is_some() => Self::GrantRefused,
@@ -203,6 +208,7 @@ impl OutcomeEvent {
             Self::AccessRevoked(_) => "Access Revoked",
             Self::GrantRefused(_) => "Grant Refused",
             Self::OrphanFound(_) => "Orphan Found",
+            Self::ClusterNeedsAttention(_) => "Cluster Needs Attention",
             Self::OrphanRemoved(_) => "Orphan Removed",
             Self::WorkAbandoned(_) => "Work Abandoned",
         }
@@ -215,9 +221,10 @@ impl OutcomeEvent {
             Self::ClusterReady(detail) => serde_json::to_value(detail),
             Self::AccessGranted(detail) => serde_json::to_value(detail),
             Self::AccessRevoked(detail) | Self::OrphanRemoved(detail) => serde_json::to_value(detail),
-            Self::GrantRefused(detail) | Self::OrphanFound(detail) | Self::WorkAbandoned(detail) => {
-                serde_json::to_value(detail)
-            }
+            Self::GrantRefused(detail)
+            | Self::OrphanFound(detail)
+            | Self::ClusterNeedsAttention(detail)
+            | Self::WorkAbandoned(detail) => serde_json::to_value(detail),
         };
         // Structs of texts always become JSON: only odd map keys and own Serialize code can fail.
         detail.unwrap_or_default()
@@ -229,9 +236,10 @@ impl OutcomeEvent {
             Self::AgentInstalled(_) | Self::ClusterReady(_) => None,
             Self::AccessGranted(detail) => Some(&detail.access.role_arn),
             Self::AccessRevoked(detail) | Self::OrphanRemoved(detail) => Some(&detail.access.role_arn),
-            Self::GrantRefused(detail) | Self::OrphanFound(detail) | Self::WorkAbandoned(detail) => {
-                detail.role_arn.as_ref()
-            }
+            Self::GrantRefused(detail)
+            | Self::OrphanFound(detail)
+            | Self::ClusterNeedsAttention(detail)
+            | Self::WorkAbandoned(detail) => detail.role_arn.as_ref(),
         };
         role.map(ToString::to_string).into_iter().collect()
     }

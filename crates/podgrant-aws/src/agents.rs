@@ -57,8 +57,8 @@ impl Aws {
             .send();
         let mut offered = Vec::new();
         while let Some(addon) = addons.next().await {
-            let addon = addon
-                .map_err(|e| AwsError::of("eks:DescribeAddonVersions", cluster.version.as_str(), e))?;
+            let addon =
+                addon.map_err(|e| AwsError::of("eks:DescribeAddonVersions", cluster.version.as_str(), e))?;
             for version in addon.addon_versions() {
                 let fitting = version
                     .compatibilities()
@@ -79,7 +79,8 @@ impl Aws {
     pub(crate) async fn nodes(&self, cluster: &ClusterId) -> Result<Nodes, AwsError> {
         let eks = &self.region(&cluster.region)?.eks;
         let mut nodes = Nodes::default();
-        let mut groups = eks.list_nodegroups().cluster_name(cluster.name.as_str()).into_paginator().items().send();
+        let mut groups =
+            eks.list_nodegroups().cluster_name(cluster.name.as_str()).into_paginator().items().send();
         while let Some(group) = groups.next().await {
             group.map_err(|error| AwsError::of("eks:ListNodegroups", cluster.to_string(), error))?;
             nodes.node_groups += 1;

@@ -228,9 +228,7 @@ fn follow_up(change: &Change) -> FollowUp {
         Change::InstallAgent { cluster, .. }
         | Change::UpdateAgent { cluster, .. }
         | Change::RemoveAgent { cluster, .. }
-        | Change::AnnounceAgent { cluster, .. } => {
-            FollowUp::AgentStarting { cluster: cluster.clone() }
-        }
+        | Change::AnnounceAgent { cluster, .. } => FollowUp::AgentStarting { cluster: cluster.clone() },
         Change::AnnounceCluster { cluster } => FollowUp::ClusterCreating { cluster: cluster.clone() },
     }
 }

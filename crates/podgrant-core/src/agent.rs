@@ -49,7 +49,12 @@ struct Pass<'a> {
 /// Plans the agent for every cluster in scope. With [`Announce::Cluster`], one that
 /// is ready is announced at once, before its agent is: so its grants come before
 /// its first pod.
-pub fn plan_agents(snapshot: &Snapshot, keys: &TagKeys, settings: &AgentSettings, announce: Announce) -> Plan {
+pub fn plan_agents(
+    snapshot: &Snapshot,
+    keys: &TagKeys,
+    settings: &AgentSettings,
+    announce: Announce,
+) -> Plan {
     let mut plan = Plan::default();
     for cluster in snapshot.clusters.values() {
         if snapshot.scope.holds_cluster(&cluster.id) && snapshot.is_readable(&cluster.id) {
@@ -125,7 +130,7 @@ impl Pass<'_> {
             Some(other) => {
                 let key = self.keys.key("agent");
                 return self.find(
-                    FindingKind::BadTag,
+                    FindingKind::BadClusterTag,
                     format!(
                         "the cluster carries {key} = {other}: expected on, off, manage or remove; until then its \
                          agent stays as it is"
@@ -183,7 +188,7 @@ impl Pass<'_> {
             None => self.settings.version.clone(),
             Some(Ok(wanted)) => wanted,
             Some(Err(error)) => {
-                self.find(FindingKind::BadTag, format!("the cluster's tag {key}: {error}"));
+                self.find(FindingKind::BadClusterTag, format!("the cluster's tag {key}: {error}"));
                 return None;
             }
         };

@@ -50,12 +50,16 @@ pub enum FindingKind {
     RefusedByAws,
     /// An association is kept because the tag that made it no longer parses.
     KeptForBadTag,
+    /// A tag of podgrant's on a cluster makes no sense.
+    BadClusterTag,
     /// Pod Identity does not work on this kind of cluster.
     ClusterUnsupported,
     /// The agent version asked for is not to be had, or an older one.
     AgentVersion,
     /// An agent that was to be removed stays.
     AgentKept,
+    /// AWS refused the agent add-on for good: its own words say why.
+    AgentRefused,
     /// The agent add-on is there and not healthy.
     AgentUnhealthy,
     /// A tag asks for something that this version does not do.
@@ -86,6 +90,21 @@ impl FindingKind {
     }
 }
 
+impl FindingKind {
+    /// Whether it says that a cluster's agent needs a person.
+    pub fn is_about_the_agent(self) -> bool {
+        matches!(
+            self,
+            Self::BadClusterTag
+                | Self::ClusterUnsupported
+                | Self::AgentVersion
+                | Self::AgentKept
+                | Self::AgentUnhealthy
+                | Self::AgentRefused
+        )
+    }
+}
+
 impl fmt::Display for FindingKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -100,9 +119,11 @@ impl fmt::Display for FindingKind {
             Self::ForeignAssociation => "foreign association",
             Self::RefusedByAws => "refused by AWS",
             Self::KeptForBadTag => "kept",
+            Self::BadClusterTag => "bad cluster tag",
             Self::ClusterUnsupported => "cluster unsupported",
             Self::AgentVersion => "agent version",
             Self::AgentKept => "agent kept",
+            Self::AgentRefused => "agent refused",
             Self::AgentUnhealthy => "agent unhealthy",
             Self::NotSupported => "not supported",
             Self::OrphanRole => "orphan role",

@@ -102,10 +102,7 @@ pub enum Announce {
 #[serde(rename_all = "kebab-case")]
 pub enum Duty {
     /// Every enrolled cluster runs a healthy agent.
-    Agents {
-        announce: Announce,
-        settings: AgentSettings,
-    },
+    Agents { announce: Announce, settings: AgentSettings },
     /// Every valid grant has its association, and no association lacks its grant.
     Grants,
     /// No association points at a role that is gone; orphaned roles are known.

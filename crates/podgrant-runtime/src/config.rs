@@ -147,9 +147,9 @@ impl Config {
         };
         let version = match variable("PODGRANT_AGENT_VERSION") {
             None => WantedVersion::Default,
-            Some(text) => text
-                .parse()
-                .map_err(|problem| ConfigError { variable: "PODGRANT_AGENT_VERSION", problem })?,
+            Some(text) => {
+                text.parse().map_err(|problem| ConfigError { variable: "PODGRANT_AGENT_VERSION", problem })?
+            }
         };
         let configuration = variable("PODGRANT_AGENT_CONFIGURATION");
         if let Some(values) = &configuration {
@@ -283,7 +283,10 @@ mod tests {
             (vec![region, ("PODGRANT_MAX_DELETION_SHARE", "NaN")], "expected 0 to 1"),
             (vec![region, ("PODGRANT_RETRY_DELAY", "901")], "expected 0 to 900"),
             (vec![region, ("PODGRANT_DRY_RUN", "yes")], "expected on or off"),
-            (vec![region, ("PODGRANT_AGENT_VERSION", "newest")], "PODGRANT_AGENT_VERSION: expected default, latest"),
+            (
+                vec![region, ("PODGRANT_AGENT_VERSION", "newest")],
+                "PODGRANT_AGENT_VERSION: expected default, latest",
+            ),
             (vec![region, ("PODGRANT_AGENT_CONFIGURATION", "[]")], "expected a JSON object"),
             (vec![region, ("PODGRANT_TAG_PREFIX", "a b")], "PODGRANT_TAG_PREFIX"),
         ] {

@@ -204,18 +204,21 @@ impl Flow {
     }
 }
 
-/// A grant that AWS refuses for good is a refusal like any other.
+/// What AWS refuses for good is a refusal like any other.
 fn refused_by_aws(outcome: &Outcome) -> Option<Finding> {
-    let (Change::Create { mark, .. }, Verdict::Dropped { reason }) = (&outcome.change, &outcome.verdict)
-    else {
-        return None;
+    let Verdict::Dropped { reason } = &outcome.verdict else { return None };
+    let change = &outcome.change;
+    let kind = match change {
+        Change::Create { .. } => FindingKind::RefusedByAws,
+        Change::InstallAgent { .. } | Change::UpdateAgent { .. } => FindingKind::AgentRefused,
+        _ => return None,
     };
     Some(Finding {
-        kind: FindingKind::RefusedByAws,
-        role: Some(mark.role_arn.clone()),
-        cluster: Some(mark.cluster.clone()),
-        workload: outcome.change.workload().cloned(),
-        grant: Some(mark.subject.to_string()),
+        kind,
+        role: change.role().cloned(),
+        cluster: change.cluster().cloned(),
+        workload: change.workload().cloned(),
+        grant: change.mark().map(|mark| mark.subject.to_string()),
         reason: reason.clone(),
     })
 }

@@ -43,6 +43,7 @@ fn parse(sample: &Value) -> OutcomeEvent {
         "Access Granted" => OutcomeEvent::AccessGranted(detail(sample)),
         "Access Revoked" => OutcomeEvent::AccessRevoked(detail(sample)),
         "Grant Refused" => OutcomeEvent::GrantRefused(detail(sample)),
+        "Cluster Needs Attention" => OutcomeEvent::ClusterNeedsAttention(detail(sample)),
         "Orphan Found" => OutcomeEvent::OrphanFound(detail(sample)),
         "Orphan Removed" => OutcomeEvent::OrphanRemoved(detail(sample)),
         "Work Abandoned" => OutcomeEvent::WorkAbandoned(detail(sample)),
@@ -190,7 +191,11 @@ fn every_change_is_announced_as_it_should_be() {
         (revoke(RevokeReason::RoleGone), Some("Orphan Removed"), "role-gone"),
         (revoke(RevokeReason::RoleReplaced), Some("Orphan Removed"), "role-replaced"),
         (Change::Revoke { association: unmarked, reason: RevokeReason::RoleGone }, None, ""),
-        (Change::InstallAgent { cluster: cluster.clone(), version: version(), configuration: None }, None, ""),
+        (
+            Change::InstallAgent { cluster: cluster.clone(), version: version(), configuration: None },
+            None,
+            "",
+        ),
         (
             Change::AnnounceAgent { cluster: cluster.clone(), version: version() },
             Some("Agent Installed"),
@@ -232,14 +237,19 @@ fn every_finding_is_announced_as_it_should_be() {
         (ForeignAssociation, Some("Grant Refused")),
         (RefusedByAws, Some("Grant Refused")),
         (KeptForBadTag, None),
-        (AgentUnhealthy, None),
+        (BadClusterTag, Some("Cluster Needs Attention")),
+        (ClusterUnsupported, Some("Cluster Needs Attention")),
+        (AgentVersion, Some("Cluster Needs Attention")),
+        (AgentKept, Some("Cluster Needs Attention")),
+        (AgentRefused, Some("Cluster Needs Attention")),
+        (AgentUnhealthy, Some("Cluster Needs Attention")),
         (NotSupported, Some("Grant Refused")),
         (OrphanRole, Some("Orphan Found")),
         (Withheld, None),
         (GaveUp, Some("Work Abandoned")),
     ];
     for (kind, detail_type) in kinds {
-        let full = Finding {
+        let mut full = Finding {
             kind,
             role: Some(mark().role_arn),
             cluster: Some(mark().cluster),
@@ -247,12 +257,16 @@ fn every_finding_is_announced_as_it_should_be() {
             grant: Some("payments/api".to_owned()),
             reason: "so it is".to_owned(),
         };
+        if kind.is_about_the_agent() {
+            full = Finding { role: None, workload: None, grant: None, ..full };
+        }
         if kind.is_refusal() {
             let of_nobody = Finding { role: None, ..full.clone() };
             assert_eq!(OutcomeEvent::of_finding(&of_nobody, &cause()), None, "{kind}");
         }
         let bare = Finding { cluster: None, workload: None, grant: None, ..full.clone() };
-        for finding in [full, bare] {
+        let findings = if kind.is_about_the_agent() { vec![full] } else { vec![full, bare] };
+        for finding in findings {
             let event = OutcomeEvent::of_finding(&finding, &cause());
             assert_eq!(event.as_ref().map(OutcomeEvent::detail_type), detail_type, "{kind}");
             let Some(event) = event else { continue };

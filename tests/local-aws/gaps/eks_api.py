@@ -55,6 +55,12 @@ def list_tags(call):
     return json_answer({"tags": dict(eks._tags.get(_taggable(call.path["resourceArn"]), {}))})
 
 
+def list_fargate_profiles(call):
+    """AWS: a cluster's Fargate profiles. ministack: no such operation, and so no profiles."""
+    clusters.existing(call.path["name"])
+    return json_answer({"fargateProfileNames": []})
+
+
 def _taggable(arn):
     prefix = f"arn:aws:eks:{get_region()}:{get_account_id()}:podidentityassociation/"
     if arn.startswith(prefix):
@@ -83,6 +89,7 @@ ANSWERS = {
     "DescribePodIdentityAssociation": associations.describe,
     "ListAddons": addons.list_addons,
     "ListClusters": clusters.list_clusters,
+    "ListFargateProfiles": list_fargate_profiles,
     "ListPodIdentityAssociations": associations.list_associations,
     "ListTagsForResource": list_tags,
     "TagResource": tag_resource,

@@ -30,6 +30,10 @@ pub(super) fn route(method: &str, path: &[String]) -> Option<(&'static str, Map<
             return Some((operation, Map::from_iter([("resourceArn".to_owned(), arn)])));
         }
         ("GET", ["addons", "supported-versions"]) => "DescribeAddonVersions",
+        ("GET", ["clusters", name, kind @ ("node-groups" | "fargate-profiles")]) => {
+            found.push(("clusterName", name));
+            if *kind == "node-groups" { "ListNodegroups" } else { "ListFargateProfiles" }
+        }
         ("GET" | "POST", ["clusters", name, kind @ ("addons" | "pod-identity-associations")]) => {
             found.push(("clusterName", name));
             match (method, *kind) {
@@ -70,6 +74,7 @@ pub(super) fn handle(state: &mut State, region: &str, operation: &str, params: &
         "DescribeCluster" => describe(state, region, params),
         "ListClusters" => list(state, region, params),
         "DeleteCluster" => delete(state, region, params),
+        "ListNodegroups" | "ListFargateProfiles" => nodes(state, region, operation, params),
         "TagResource" | "UntagResource" | "ListTagsForResource" => tags(state, region, operation, params),
         _ if operation.contains("Addon") => addons::handle(state, region, operation, params),
         _ => associations::handle(state, region, operation, params),
@@ -171,6 +176,18 @@ fn list(state: &State, region: &str, params: &Params) -> Answer {
     Ok(listing("clusters", items, token))
 }
 
+fn nodes(state: &mut State, region: &str, operation: &str, params: &Params) -> Answer {
+    let place = (region.to_owned(), params.text("clusterName")?.to_owned());
+    let cluster = existing(state, &place)?;
+    let (key, names) = match operation {
+        "ListNodegroups" => ("nodegroups", cluster.node_groups.clone()),
+        _ => ("fargateProfileNames", cluster.fargate_profiles.clone()),
+    };
+    let page = page(state, format!("{operation} {place:?}"), params)?;
+    let (items, token) = page.take(names.iter().map(|name| (name.as_str(), json!(name))));
+    Ok(listing(key, items, token))
+}
+
 fn delete(state: &mut State, region: &str, params: &Params) -> Answer {
     let place = (region.to_owned(), params.text("name")?.to_owned());
     let settle_after = state.settle_after;
@@ -231,6 +248,8 @@ fn tags(state: &mut State, region: &str, operation: &str, params: &Params) -> An
 
 /// A cluster as EKS shows it.
 fn shown(cluster: &Cluster) -> Value {
+    let issues: Vec<Value> =
+        cluster.issues.iter().map(|(code, message)| json!({"code": code, "message": message})).collect();
     let mut shown = json!({
         "name": cluster.name,
         "arn": cluster.arn(),
@@ -240,7 +259,7 @@ fn shown(cluster: &Cluster) -> Value {
         "resourcesVpcConfig": {"endpointPublicAccess": true, "endpointPrivateAccess": false},
         "accessConfig": {"authenticationMode": "API_AND_CONFIG_MAP"},
         "computeConfig": {"enabled": cluster.auto_mode},
-        "health": {"issues": []},
+        "health": {"issues": issues},
         "platformVersion": "eks.1",
         "status": cluster.status,
         "tags": cluster.tags,
@@ -248,6 +267,12 @@ fn shown(cluster: &Cluster) -> Value {
     if ["ACTIVE", "UPDATING"].contains(&cluster.status.as_str()) {
         shown["endpoint"] = cluster.endpoint.as_str().into();
         shown["certificateAuthority"] = json!({ "data": cluster.certificate_authority });
+    }
+    if cluster.outpost {
+        shown["outpostConfig"] = json!({"outpostArns": [], "controlPlaneInstanceType": "m5.large"});
+    }
+    if cluster.connected {
+        shown["connectorConfig"] = json!({"provider": "OTHER"});
     }
     shown
 }

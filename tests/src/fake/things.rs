@@ -46,6 +46,12 @@ pub struct Cluster {
     pub endpoint: String,
     pub certificate_authority: String,
     pub auto_mode: bool,
+    pub outpost: bool,
+    pub connected: bool,
+    pub node_groups: Vec<String>,
+    pub fargate_profiles: Vec<String>,
+    /// EKS's issues with the cluster: code and message.
+    pub issues: Vec<(String, String)>,
     /// Seconds since 1970; 0 until it is added.
     pub created_at: i64,
     /// After this many more DescribeCluster the status becomes this; empty: the cluster is gone.
@@ -65,6 +71,11 @@ impl Cluster {
             // "fake" in base64.
             certificate_authority: "ZmFrZQ==".to_owned(),
             auto_mode: false,
+            outpost: false,
+            connected: false,
+            node_groups: Vec::new(),
+            fargate_profiles: Vec::new(),
+            issues: Vec::new(),
             created_at: 0,
             settles: None,
         }
@@ -96,6 +107,41 @@ impl Cluster {
     #[must_use]
     pub fn auto_mode(mut self) -> Self {
         self.auto_mode = true;
+        self
+    }
+
+    /// A local cluster on an Outpost.
+    #[must_use]
+    pub fn on_outpost(mut self) -> Self {
+        self.outpost = true;
+        self
+    }
+
+    /// Only registered with EKS, and running elsewhere.
+    #[must_use]
+    pub fn connected(mut self) -> Self {
+        self.connected = true;
+        self
+    }
+
+    /// With one more managed node group.
+    #[must_use]
+    pub fn node_group(mut self, name: impl Into<String>) -> Self {
+        self.node_groups.push(name.into());
+        self
+    }
+
+    /// With one more Fargate profile.
+    #[must_use]
+    pub fn fargate_profile(mut self, name: impl Into<String>) -> Self {
+        self.fargate_profiles.push(name.into());
+        self
+    }
+
+    /// With one more health issue.
+    #[must_use]
+    pub fn issue(mut self, code: impl Into<String>, message: impl Into<String>) -> Self {
+        self.issues.push((code.into(), message.into()));
         self
     }
 

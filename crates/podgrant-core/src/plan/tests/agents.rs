@@ -208,7 +208,7 @@ fn tags_on_the_cluster_are_heeded() {
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.
     podgrant/agent = Off
     > eu-west-1/prod-eu  ready for grants
-    ! bad tag: eu-west-1/prod-eu: the cluster carries podgrant/agent = Off: expected on, off, manage or remove; until then its agent stays as it is
+    ! bad cluster tag: eu-west-1/prod-eu: the cluster carries podgrant/agent = Off: expected on, off, manage or remove; until then its agent stays as it is
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
     agent = off
     > eu-west-1/prod-eu  ready for grants
@@ -353,7 +353,7 @@ fn every_state_of_an_agent() {
     not on offer
         ! agent version: eu-west-1/prod-eu: eks-pod-identity-agent: v1.4 is not on offer for Kubernetes 1.33; AWS offers v1.3.10-eksbuild.1, v1.3.8-eksbuild.2 (default), v1.2.0-eksbuild.1
     a tag that makes no sense
-        ! bad tag: eu-west-1/prod-eu: the cluster's tag podgrant/agent-version: expected default, latest, a version such as v1.3.8-eksbuild.2 or a line such as v1.3, found "newest"
+        ! bad cluster tag: eu-west-1/prod-eu: the cluster's tag podgrant/agent-version: expected default, latest, a version such as v1.3.8-eksbuild.2 or a line such as v1.3, found "newest"
     still starting
         . not yet: the agent on eu-west-1/prod-eu is CREATING
     degraded, without a reason
