@@ -64,7 +64,6 @@ impl Aws {
         id: &AssociationId,
     ) -> Result<Option<Association>, AwsError> {
         const OPERATION: &str = "eks:DescribePodIdentityAssociation";
-        let fail = |error| error_of(OPERATION, cluster, error);
         let answer = self
             .region(&cluster.region)?
             .eks
@@ -79,14 +78,17 @@ impl Aws {
             Err(error) => return Err(error),
         };
         let Some(found) = found else { return Ok(None) };
+        // As in a listing: such names are nobody's grant, whatever tags were copied beside them.
+        let (Ok(namespace), Ok(service_account)) =
+            (parsed(found.namespace.as_deref()), parsed(found.service_account.as_deref()))
+        else {
+            return Ok(None);
+        };
         let tags = found.tags.clone().unwrap_or_default().into_iter().collect();
         Ok(Some(Association {
             cluster: cluster.clone(),
             id: id.clone(),
-            workload: Workload {
-                namespace: parsed(found.namespace.as_deref()).map_err(fail)?,
-                service_account: parsed(found.service_account.as_deref()).map_err(fail)?,
-            },
+            workload: Workload { namespace, service_account },
             owner: found.owner_arn.filter(|owner| !owner.is_empty()),
             mark: Mark::from_tags(&self.keys, cluster, &tags),
             record: Some(AssociationRecord {
@@ -146,10 +148,6 @@ fn parsed<N: std::str::FromStr<Err = podgrant_core::NameError>>(
     text: Option<&str>,
 ) -> Result<N, podgrant_core::NameError> {
     text.unwrap_or_default().parse()
-}
-
-fn error_of(operation: &'static str, cluster: &ClusterId, error: podgrant_core::NameError) -> AwsError {
-    AwsError::new(operation, cluster.to_string(), Meaning::Invalid, error.to_string())
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl Aws {
         let clusters = snapshot.take(found);
 
         let mut places: BTreeSet<(ClusterId, Workload)> = BTreeSet::new();
-        for cluster in &clusters {
+        for cluster in clusters.iter().filter(|cluster| self.is_open(cluster)) {
             for grant in tags.grants.iter().filter(|grant| grant.subject.clusters.matches(cluster)) {
                 places.extend(grant.subject.workload().map(|w| (cluster.id.clone(), w)));
             }
@@ -170,9 +170,7 @@ impl Aws {
         }
         let found = self.fleet().await;
         let clusters = snapshot.take(found);
-        let ready = clusters
-            .into_iter()
-            .filter(|cluster| cluster.status.is_ready() && cluster.is_enrolled(&self.keys));
+        let ready = clusters.into_iter().filter(|cluster| self.is_open(cluster));
         let listed = side_by_side(ready, |cluster| async move {
             let listed = self.list_associations(&cluster.id, None).await;
             (cluster.id, listed)
@@ -210,11 +208,9 @@ impl Aws {
     }
 
     async fn observe_agents(&self, clusters: &[Cluster], snapshot: &mut Snapshot) {
-        let wanted = clusters.iter().filter(|cluster| {
-            cluster.status.is_ready()
-                && cluster.is_enrolled(&self.keys)
-                && cluster.tag(&self.keys, "agent") != Some("off")
-        });
+        let wanted = clusters
+            .iter()
+            .filter(|cluster| self.is_open(cluster) && cluster.tag(&self.keys, "agent") != Some("off"));
         let seen = side_by_side(wanted, |cluster| async move {
             let agent = async {
                 Ok(match self.agent(&cluster.id).await? {
@@ -235,6 +231,12 @@ impl Aws {
                 Err(error) => snapshot.gap(Some(id), &error),
             }
         }
+    }
+
+    /// Whether anything can be done on a cluster now. Of others nothing is asked:
+    /// the answer would change nothing, and its lack would be a gap.
+    fn is_open(&self, cluster: &Cluster) -> bool {
+        cluster.status.is_ready() && cluster.is_enrolled(&self.keys)
     }
 
     /// Our marks in every region. A region that does not answer is a gap.
@@ -283,7 +285,7 @@ impl Aws {
     ) {
         let mut unknown: BTreeSet<_> = index
             .keys()
-            .filter(|(cluster, _)| unlisted && snapshot.clusters.contains_key(cluster))
+            .filter(|(id, _)| unlisted && snapshot.clusters.get(id).is_some_and(|c| self.is_open(c)))
             .cloned()
             .collect();
         for mut association in listed {

@@ -26,6 +26,20 @@ pub struct DelayedMessage {
 /// PutEvents takes ten entries a call, SendMessageBatch ten messages.
 const BATCH: usize = 10;
 
+/// How often an event is offered that the bus did not take with its batch: the
+/// SDK retries calls, not entries, and a grant that stands is not told again.
+const ATTEMPTS: usize = 3;
+
+fn entry(bus: &str, event: &BusEvent) -> PutEventsRequestEntry {
+    PutEventsRequestEntry::builder()
+        .event_bus_name(bus)
+        .source("podgrant")
+        .detail_type(&event.detail_type)
+        .detail(&event.detail)
+        .set_resources(Some(event.resources.clone()))
+        .build()
+}
+
 impl Aws {
     /// Puts events on the bus, ten a call.
     ///
@@ -34,29 +48,32 @@ impl Aws {
     pub async fn put_events(&self, bus: &str, events: &[BusEvent]) -> Result<(), AwsError> {
         let mut refused: Option<AwsError> = None;
         for batch in events.chunks(BATCH) {
-            let entries = batch.iter().map(|event| {
-                PutEventsRequestEntry::builder()
-                    .event_bus_name(bus)
-                    .source("podgrant")
-                    .detail_type(&event.detail_type)
-                    .detail(&event.detail)
-                    .set_resources(Some(event.resources.clone()))
-                    .build()
-            });
-            let answer = self.events.put_events().set_entries(Some(entries.collect())).send().await;
-            match answer.map_err(|error| AwsError::of("events:PutEvents", bus, error)) {
-                Ok(answer) if answer.failed_entry_count > 0 => {
-                    let first = answer.entries().iter().find_map(|entry| entry.error_message());
-                    let message = format!(
-                        "{} of {} events were not taken: {}",
-                        answer.failed_entry_count,
-                        batch.len(),
-                        first.unwrap_or("no reason given")
-                    );
+            let mut left: Vec<PutEventsRequestEntry> = batch.iter().map(|event| entry(bus, event)).collect();
+            for attempt in 1..=ATTEMPTS {
+                let answer = self.events.put_events().set_entries(Some(left.clone())).send().await;
+                let answer = match answer.map_err(|error| AwsError::of("events:PutEvents", bus, error)) {
+                    Ok(answer) => answer,
+                    Err(error) => {
+                        refused = Some(error);
+                        break;
+                    }
+                };
+                // Entries are answered in the order in which they were sent.
+                let failed: Vec<_> = left
+                    .into_iter()
+                    .zip(answer.entries())
+                    .filter(|(_, result)| result.error_code().is_some())
+                    .map(|(entry, result)| (entry, result.error_message().unwrap_or("no reason given")))
+                    .collect();
+                if let (ATTEMPTS, Some((_, reason))) = (attempt, failed.first()) {
+                    let message =
+                        format!("{} of {} events were not taken: {reason}", failed.len(), batch.len());
                     refused = Some(AwsError::new("events:PutEvents", bus, Meaning::Transient, message));
                 }
-                Ok(_) => {}
-                Err(error) => refused = Some(error),
+                left = failed.into_iter().map(|(entry, _)| entry).collect();
+                if left.is_empty() {
+                    break;
+                }
             }
         }
         refused.map_or(Ok(()), Err)

@@ -105,7 +105,12 @@ impl fmt::Display for FindingKind {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.kind)?;
+        write!(f, "{}", self.kind)?;
+        let about_something =
+            self.cluster.is_some() || self.workload.is_some() || self.role.is_some() || self.grant.is_some();
+        if about_something {
+            f.write_str(":")?;
+        }
         if let Some(cluster) = &self.cluster {
             write!(f, " {cluster}")?;
         }
