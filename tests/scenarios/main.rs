@@ -1,1 +1,16 @@
-fn main() {}
+//! The real SDK clients, adapters, plan, guard, apply and report against the in-process fake, call by call.
+//!
+//! Each test compares the whole story of a message: how it ended, what was changed and found, every call that AWS saw,
+//! every event and message that was sent. One call more or less, and the test fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod adapters;
+mod agents;
+mod batches;
+mod clean_up;
+mod fleet;
+mod races;
+mod roles;
+mod standing;
+mod trouble;
+mod world;
