@@ -16,8 +16,8 @@ mod outgoing;
 pub use deferred::{DEFERRED_WORK, deferred};
 pub use incoming::{Incoming, Malformed, RoleRef, Trigger, Wake, read};
 pub use outgoing::{
-    Access, AccessGranted, AccessRemoved, AgentInstalled, Cause, ClusterReady, FindingDetail, GrantAction,
-    OutcomeEvent,
+    Access, AccessGranted, AccessRemoved, AgentInstalled, Cause, ClusterReady, DeletionsWithheld,
+    FindingDetail, GrantAction, OutcomeEvent,
 };
 
 /// The `source` of every event that podgrant makes.

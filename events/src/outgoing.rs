@@ -50,6 +50,19 @@ pub enum OutcomeEvent {
     OrphanRemoved(AccessRemoved),
     /// Something was waited for too long.
     WorkAbandoned(FindingDetail),
+    /// The guard let none of a pass's removals through.
+    DeletionsWithheld(DeletionsWithheld),
+}
+
+/// Told once for a pass, however much was withheld.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeletionsWithheld {
+    /// How many changes were withheld.
+    pub count: usize,
+    /// Why, and how to allow them, for the first of them.
+    pub reason: String,
+    pub cause: Cause,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,6 +189,14 @@ impl OutcomeEvent {
         })
     }
 
+    /// What the guard withheld in a pass, if it did.
+    pub fn of_withheld(findings: &[Finding], cause: &Cause) -> Option<Self> {
+        let mut withheld = findings.iter().filter(|finding| finding.kind == FindingKind::Withheld);
+        let first = withheld.next()?;
+        let (count, reason) = (1 + withheld.count(), first.reason.clone());
+        Some(Self::DeletionsWithheld(DeletionsWithheld { count, reason, cause: cause.clone() }))
+    }
+
     /// What a finding is announced as, if at all. The others stay in the log.
     pub fn of_finding(finding: &Finding, cause: &Cause) -> Option<Self> {
         let announce = match finding.kind {
@@ -211,6 +232,7 @@ impl OutcomeEvent {
             Self::ClusterNeedsAttention(_) => "Cluster Needs Attention",
             Self::OrphanRemoved(_) => "Orphan Removed",
             Self::WorkAbandoned(_) => "Work Abandoned",
+            Self::DeletionsWithheld(_) => "Deletions Withheld",
         }
     }
 
@@ -218,6 +240,7 @@ impl OutcomeEvent {
     pub fn detail(&self) -> Value {
         let detail = match self {
             Self::AgentInstalled(detail) => serde_json::to_value(detail),
+            Self::DeletionsWithheld(detail) => serde_json::to_value(detail),
             Self::ClusterReady(detail) => serde_json::to_value(detail),
             Self::AccessGranted(detail) => serde_json::to_value(detail),
             Self::AccessRevoked(detail) | Self::OrphanRemoved(detail) => serde_json::to_value(detail),
@@ -233,7 +256,7 @@ impl OutcomeEvent {
     /// EventBridge's `resources`: the ARNs that the event is about.
     pub fn resources(&self) -> Vec<String> {
         let role = match self {
-            Self::AgentInstalled(_) | Self::ClusterReady(_) => None,
+            Self::AgentInstalled(_) | Self::ClusterReady(_) | Self::DeletionsWithheld(_) => None,
             Self::AccessGranted(detail) => Some(&detail.access.role_arn),
             Self::AccessRevoked(detail) | Self::OrphanRemoved(detail) => Some(&detail.access.role_arn),
             Self::GrantRefused(detail)

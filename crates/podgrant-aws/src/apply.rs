@@ -104,9 +104,11 @@ impl Aws {
         cause: &str,
     ) -> Result<Ended, AwsError> {
         // The index may be stale: look before touching.
-        let Some(current) = self.still_ours(association).await? else {
-            return Ok((looked_again(association), Some(association.id.clone())));
-        };
+        let current =
+            match self.look_again(association, Verdict::Dropped { reason: gone(association) }).await? {
+                Ok(current) => current,
+                Err(verdict) => return Ok((verdict, Some(association.id.clone()))),
+            };
         let old = current.mark.as_ref().filter(|old| old.role_arn != mark.role_arn);
         if old.is_some() && !self.still_goes(&current, snapshot).await? {
             return Ok((wanted_after_all(&current), Some(association.id.clone())));
@@ -143,8 +145,10 @@ impl Aws {
 
     async fn revoke(&self, association: &Association, snapshot: &Snapshot) -> Result<Ended, AwsError> {
         let id = Some(association.id.clone());
-        let Some(current) = self.still_ours(association).await? else {
-            return Ok((looked_again(association), id));
+        // Someone was quicker: gone is gone.
+        let current = match self.look_again(association, Verdict::Done).await? {
+            Ok(current) => current,
+            Err(verdict) => return Ok((verdict, id)),
         };
         if !self.still_goes(&current, snapshot).await? {
             return Ok((wanted_after_all(&current), id));
@@ -161,20 +165,34 @@ impl Aws {
                 AwsError::of("eks:DeletePodIdentityAssociation", association.arn.as_str(), error)
             });
         match deleted {
-            // Someone was quicker: gone is gone.
             Err(error) if !error.is(Meaning::NotFound) => Err(error),
             _ => Ok((Verdict::Done, id)),
         }
     }
 
-    /// The association as EKS has it now, if it is the one that was planned for.
-    async fn still_ours(&self, planned: &Association) -> Result<Option<Association>, AwsError> {
-        let current = self.describe_association(&planned.cluster, &planned.id).await?;
-        Ok(current.filter(|current| {
-            current.managed().is_some()
-                && current.mark == planned.mark
-                && current.workload == planned.workload
-        }))
+    /// The association as EKS has it now, if it is the one that was planned for;
+    /// otherwise how the change ends.
+    async fn look_again(
+        &self,
+        planned: &Association,
+        when_gone: Verdict,
+    ) -> Result<Result<Association, Verdict>, AwsError> {
+        let Some(current) = self.describe_association(&planned.cluster, &planned.id).await? else {
+            return Ok(Err(when_gone));
+        };
+        if current.managed().is_none() {
+            let reason = format!("association {} is no longer podgrant's", planned.id);
+            return Ok(Err(Verdict::Dropped { reason }));
+        }
+        if current.mark != planned.mark || current.workload != planned.workload {
+            // The index was behind: what is right is decided anew on what stands.
+            let role = current.mark.as_ref().map(|mark| mark.role_arn.role_name()).unwrap_or_default();
+            return Ok(Err(Verdict::NotYet(Wait {
+                reason: format!("association {} changed since it was planned for", planned.id),
+                follow_up: FollowUp::Role { name: role.to_owned() },
+            })));
+        }
+        Ok(Ok(current))
     }
 
     /// Whether an association about to be taken away still should be: its role is
@@ -193,13 +211,8 @@ fn starting(cluster: &ClusterId) -> Verdict {
     })
 }
 
-fn looked_again(association: &Association) -> Verdict {
-    Verdict::Dropped {
-        reason: format!(
-            "association {} changed or went since it was planned for; the next event or sweep looks again",
-            association.id
-        ),
-    }
+fn gone(association: &Association) -> String {
+    format!("association {} went since it was planned for; its own event brings it back", association.id)
 }
 
 fn wanted_after_all(association: &Association) -> Verdict {
@@ -238,7 +251,7 @@ fn verdict_of(change: &Change, error: &AwsError) -> Verdict {
     match error.meaning {
         // The cluster went meanwhile, and took the association along.
         Meaning::NotFound => Verdict::Dropped { reason },
-        Meaning::TrustPolicy | Meaning::Invalid | Meaning::LimitExceeded => Verdict::Dropped { reason },
+        Meaning::TrustPolicy | Meaning::Invalid | Meaning::LimitExceeded => Verdict::Refused { reason },
         Meaning::AlreadyExists | Meaning::RoleNotVisible | Meaning::WrongState | Meaning::Throttled => {
             not_yet(change, reason)
         }

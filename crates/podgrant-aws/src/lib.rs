@@ -22,7 +22,7 @@ mod publish;
 mod roles;
 
 pub use error::{AwsError, Meaning};
-pub use observe::{RoleRef, View};
+pub use observe::View;
 pub use publish::{BusEvent, DelayedMessage};
 
 /// How many calls run side by side: EKS's and IAM's unpublished limits are low
@@ -54,8 +54,8 @@ pub async fn sdk_config() -> SdkConfig {
         .timeout_config(
             TimeoutConfig::builder()
                 .connect_timeout(Duration::from_secs(3))
-                .operation_attempt_timeout(Duration::from_secs(10))
-                .operation_timeout(Duration::from_secs(30))
+                .operation_attempt_timeout(Duration::from_secs(8))
+                .operation_timeout(Duration::from_secs(20))
                 .build(),
         )
         .load()

@@ -9,18 +9,13 @@ use std::future::Future;
 
 use futures_util::{StreamExt, stream};
 use podgrant_core::model::Gap;
-use podgrant_core::{Association, Cluster, ClusterId, ClusterName, Role, RoleTags, Snapshot, Workload};
+use podgrant_core::{
+    Association, AssociationId, Cluster, ClusterId, ClusterName, Role, RoleTags, Snapshot, Workload,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::associations::Index;
-use crate::{Aws, AwsError, CONCURRENT_CALLS};
-
-/// A role as CloudTrail's events name it: unique in its account, path or no path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RoleRef {
-    pub account: String,
-    pub name: String,
-}
+use crate::{Aws, AwsError, CONCURRENT_CALLS, Meaning};
 
 /// What a pass has to look at. An event is a hint where to look, never the truth.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +26,11 @@ pub enum View {
     /// A deleted role's associations.
     RoleGone { name: String },
     /// One cluster's associations, and every role.
-    ClusterGrants { cluster: ClusterId },
+    ClusterGrants {
+        cluster: ClusterId,
+        /// One that somebody changed: the index may not know it yet.
+        doubt: Option<AssociationId>,
+    },
     /// A deleted cluster, and the roles that named it.
     ClusterGone { cluster: ClusterId },
     /// Every role, cluster and association.
@@ -49,12 +48,13 @@ impl Aws {
     /// Only where nothing useful can be said without the answer: the one role or
     /// cluster that the view is about.
     pub async fn observe(&self, view: &View, now: i64) -> Result<Snapshot, AwsError> {
-        let mut snapshot = Snapshot { observed_at: now, ..Snapshot::default() };
+        let regions = self.regions.keys().cloned().collect();
+        let mut snapshot = Snapshot { observed_at: now, regions, ..Snapshot::default() };
         match view {
             View::Role { name } => self.observe_role(name, &mut snapshot).await?,
             View::RoleGone { name } => self.observe_role_gone(name, &mut snapshot).await?,
-            View::ClusterGrants { cluster } => {
-                self.observe_cluster_grants(cluster, &mut snapshot).await?;
+            View::ClusterGrants { cluster, doubt } => {
+                self.observe_cluster_grants(cluster, doubt.as_ref(), &mut snapshot).await?;
             }
             View::ClusterGone { cluster } => {
                 self.observe_cluster_gone(cluster, &mut snapshot).await?;
@@ -105,7 +105,8 @@ impl Aws {
         })
         .await;
         let listed = snapshot.take_listed(listed);
-        self.know(listed, &index, true, snapshot, |_| true).await;
+        // What stands where a grant should is looked at itself: someone may have changed its role.
+        self.know(listed, &index, true, snapshot, |_| true, |_| true).await;
         match role {
             Some(role) => {
                 // A role made again with another path is another ARN, but the same name.
@@ -126,7 +127,7 @@ impl Aws {
         let names = index.keys().map(|(cluster, _)| cluster.name.clone()).collect();
         let found = self.clusters_named(&names).await;
         snapshot.take(found);
-        self.know(Vec::new(), &index, true, snapshot, |_| false).await;
+        self.know(Vec::new(), &index, true, snapshot, |_| false, |_| false).await;
         let role = self.role(name).await?;
         snapshot.scope.roles = Some(index.values().map(|mark| mark.role_arn.clone()).collect());
         snapshot.roles = role.into_iter().map(|role| (role.arn.clone(), role)).collect();
@@ -136,6 +137,7 @@ impl Aws {
     async fn observe_cluster_grants(
         &self,
         cluster: &ClusterId,
+        doubt: Option<&AssociationId>,
         snapshot: &mut Snapshot,
     ) -> Result<(), AwsError> {
         snapshot.scope.clusters = Some([cluster.clone()].into());
@@ -153,21 +155,23 @@ impl Aws {
         };
         let listed = snapshot.take_listed([(cluster.clone(), self.list_associations(cluster, None).await)]);
         self.take_roles(snapshot).await?;
-        self.know_wanted(listed, index, snapshot).await;
+        // What is not in the index and nobody wants is not ours, changed or not.
+        let ours = doubt.filter(|id| {
+            index.as_ref().is_some_and(|index| index.contains_key(&(cluster.clone(), (*id).clone())))
+        });
+        self.know_wanted(listed, index, ours, snapshot).await;
         Ok(())
     }
 
     async fn observe_fleet(&self, snapshot: &mut Snapshot) -> Result<(), AwsError> {
-        let mut index = Some(Index::new());
-        for region in self.regions.keys() {
-            match self.index(region, None).await {
-                Ok(part) => drop(index.as_mut().map(|index| index.extend(part))),
-                Err(error) => {
-                    tracing::warn!(%error, "the tag index can't be had: describing associations instead");
-                    index = None;
-                }
+        let parts = side_by_side(self.regions.keys(), |region| self.index(region, None)).await;
+        let index = match parts.into_iter().collect::<Result<Vec<Index>, _>>() {
+            Ok(parts) => Some(parts.into_iter().flatten().collect()),
+            Err(error) => {
+                tracing::warn!(%error, "the tag index can't be had: describing associations instead");
+                None
             }
-        }
+        };
         let found = self.fleet().await;
         let clusters = snapshot.take(found);
         let ready = clusters.into_iter().filter(|cluster| self.is_open(cluster));
@@ -178,7 +182,7 @@ impl Aws {
         .await;
         let listed = snapshot.take_listed(listed);
         self.take_roles(snapshot).await?;
-        self.know_wanted(listed, index, snapshot).await;
+        self.know_wanted(listed, index, None, snapshot).await;
         Ok(())
     }
 
@@ -292,11 +296,12 @@ impl Aws {
             .collect();
         let without_index = index.is_none();
         let describe = |workload: &Workload| without_index || wanted.contains(workload);
-        self.know(listed, &index.unwrap_or_default(), false, snapshot, describe).await;
+        let in_doubt = |association: &Association| doubt == Some(&association.id);
+        self.know(listed, &index.unwrap_or_default(), false, snapshot, describe, in_doubt).await;
     }
 
     /// Adds to the snapshot what was listed, with marks from the index; describes
-    /// what the index does not know and `describe` asks for. With `unlisted`, what
+    /// what is `in_doubt`, and what the index does not know and `describe` asks for. With `unlisted`, what
     /// only the index knows is described too.
     async fn know(
         &self,
@@ -305,6 +310,7 @@ impl Aws {
         unlisted: bool,
         snapshot: &mut Snapshot,
         describe: impl Fn(&Workload) -> bool,
+        in_doubt: impl Fn(&Association) -> bool,
     ) {
         let mut unknown: BTreeSet<_> = index
             .keys()
@@ -315,6 +321,10 @@ impl Aws {
             let key = (association.cluster.clone(), association.id.clone());
             unknown.remove(&key);
             match index.get(&key) {
+                Some(_) if in_doubt(&association) => {
+                    unknown.insert(key);
+                    continue;
+                }
                 Some(mark) => association.mark = Some(mark.clone()),
                 None if describe(&association.workload) => {
                     unknown.insert(key);
@@ -377,6 +387,8 @@ impl TakeIn for Snapshot {
         for (cluster, result) in listed {
             match result {
                 Ok(listed) => associations.extend(listed),
+                // It went since it was described, and took its associations along.
+                Err(error) if error.is(Meaning::NotFound) => drop(self.clusters.remove(&cluster)),
                 Err(error) => self.gap(Some(cluster), &error),
             }
         }

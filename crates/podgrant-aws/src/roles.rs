@@ -44,6 +44,15 @@ impl Aws {
         while let Some(page) = pages.next().await {
             let page =
                 page.map_err(|error| AwsError::of("iam:GetAccountAuthorizationDetails", "roles", error))?;
+            // An answer that says there is more, and not where, is not the whole.
+            if page.is_truncated() && page.marker().is_none() {
+                return Err(AwsError::new(
+                    "iam:GetAccountAuthorizationDetails",
+                    "roles",
+                    Meaning::Transient,
+                    "the listing ended early",
+                ));
+            }
             for role in page.role_detail_list() {
                 let (Some(arn), Some(id), Some(created)) = (role.arn(), role.role_id(), role.create_date())
                 else {

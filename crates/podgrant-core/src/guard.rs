@@ -13,7 +13,7 @@ pub struct Limits {
     /// At most this many deletions.
     pub deletions: usize,
     /// At most this share of the managed associations in view, 0 to 1. It binds
-    /// a pass over the whole fleet: an event's view holds little but what goes.
+    /// passes over a whole cluster or fleet: a role's view holds little but what goes.
     pub share: f64,
     /// Below this many deletions the share does not bind: one of two is no disaster.
     pub share_from: usize,
@@ -113,11 +113,11 @@ fn over_the_limit(changes: &[Change], snapshot: &Snapshot, limits: &Limits) -> O
             limits.deletions
         ));
     }
-    let fleet_wide = snapshot.scope.clusters.is_none() && snapshot.scope.roles.is_none();
+    let all_roles = snapshot.scope.roles.is_none();
     let managed = snapshot.associations.iter().filter(|a| a.managed().is_some()).count();
     #[expect(clippy::cast_precision_loss, reason = "counts of associations are far below 2^52")]
     let share = deletions as f64 / managed.max(1) as f64;
-    (fleet_wide && deletions >= limits.share_from && share > limits.share).then(|| {
+    (all_roles && deletions >= limits.share_from && share > limits.share).then(|| {
         format!(
             "this pass would delete {deletions} of {managed} managed associations, and at most {:.0} % are allowed; \
              if that is meant, raise PODGRANT_MAX_DELETION_SHARE to {:.2}",

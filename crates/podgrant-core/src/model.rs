@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::version::OfferedVersion;
 use crate::mark::Mark;
-use crate::names::{AssociationId, ClusterId, RoleArn, RoleId, Workload};
+use crate::names::{AssociationId, ClusterId, Region, RoleArn, RoleId, Workload};
 use crate::tags::TagKeys;
 
 /// An EKS cluster.
@@ -225,6 +225,8 @@ pub struct Snapshot {
     pub scope: Scope,
     /// Seconds since 1970.
     pub observed_at: i64,
+    /// The regions whose clusters are looked at; empty: every region there is.
+    pub regions: BTreeSet<Region>,
     pub roles: BTreeMap<RoleArn, Role>,
     /// Names of roles asked for, which IAM said do not exist.
     pub roles_gone: BTreeSet<String>,
@@ -245,6 +247,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether the clusters of a region are looked at, so that their absence means something.
+    pub fn looks_at(&self, region: &Region) -> bool {
+        self.regions.is_empty() || self.regions.contains(region)
+    }
+
     /// Whether a cluster's associations were read whole.
     pub fn is_readable(&self, cluster: &ClusterId) -> bool {
         !self.gaps.iter().any(|gap| gap.cluster.as_ref() == Some(cluster))

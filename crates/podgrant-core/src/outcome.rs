@@ -36,6 +36,8 @@ pub enum FindingKind {
     TrustPolicy,
     /// A grant names a cluster that is not there (yet).
     NoSuchCluster,
+    /// A grant names a region whose clusters podgrant does not look at.
+    RegionNotConfigured,
     /// A grant names a cluster whose name repeats between regions.
     AmbiguousCluster,
     /// A grant names a cluster that opted out.
@@ -80,6 +82,7 @@ impl FindingKind {
             Self::BadTag
                 | Self::PatternNotExpanded
                 | Self::TrustPolicy
+                | Self::RegionNotConfigured
                 | Self::AmbiguousCluster
                 | Self::ClusterOptedOut
                 | Self::Conflict
@@ -112,6 +115,7 @@ impl fmt::Display for FindingKind {
             Self::PatternNotExpanded => "pattern not expanded",
             Self::TrustPolicy => "trust policy",
             Self::NoSuchCluster => "no such cluster",
+            Self::RegionNotConfigured => "region not configured",
             Self::AmbiguousCluster => "ambiguous cluster",
             Self::ClusterOptedOut => "cluster opted out",
             Self::ClusterNotReady => "cluster not ready",
@@ -163,6 +167,8 @@ impl fmt::Display for Finding {
 pub enum FollowUp {
     /// Reconcile a role's grants again.
     Role { name: String },
+    /// A role that IAM does not show: it may be too new, or gone.
+    RoleUnseen { name: String },
     /// A cluster is still being made.
     ClusterCreating { cluster: ClusterId },
     /// Reconcile a cluster's grants again.
@@ -191,6 +197,10 @@ pub enum Verdict {
     NotYet(Wait),
     /// Acknowledged, and deliberately not done.
     Dropped {
+        reason: String,
+    },
+    /// AWS will not have it, however often it is asked.
+    Refused {
         reason: String,
     },
     /// To be tried again by redelivery, and at last for the dead-letter queue.

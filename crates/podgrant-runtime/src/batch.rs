@@ -1,6 +1,7 @@
 //! SQS batches and bare events, and the answers that Lambda expects to them.
 
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use futures_util::FutureExt;
@@ -22,13 +23,30 @@ pub async fn answer(flow: &Flow, payload: Value, deadline: i64) -> Result<Value,
     }
     let batch: SqsEvent = serde_json::from_value(payload)?;
     let mut answer = SqsBatchResponse::default();
-    for message in &batch.records {
+    for message in sweeps_last(&batch.records) {
         let report = serve_message(flow, message, deadline).await;
         if report.is_failure() {
             answer.add_failure(message.message_id.clone().unwrap_or_default());
         }
     }
     Ok(serde_json::to_value(answer)?)
+}
+
+/// Milliseconds without which a message is not begun: it goes back untouched.
+const TO_BEGIN_MS: i64 = 15_000;
+
+/// Milliseconds kept for the answer itself: without one, Lambda delivers the
+/// whole batch again, what was done included.
+const TO_ANSWER_MS: i64 = 3_000;
+
+/// The records, with those last that take longest.
+fn sweeps_last(records: &[SqsMessage]) -> impl Iterator<Item = &SqsMessage> {
+    // A look at the text is enough: it decides the order, and nothing else.
+    let is_sweep = |message: &&SqsMessage| {
+        message.body.as_deref().is_some_and(|body| body.contains("\"Scheduled Event\""))
+    };
+    let (sweeps, events): (Vec<_>, Vec<_>) = records.iter().partition(is_sweep);
+    events.into_iter().chain(sweeps)
 }
 
 async fn serve_message(flow: &Flow, message: &SqsMessage, deadline: i64) -> Report {
@@ -48,10 +66,22 @@ async fn serve(flow: &Flow, event: &Value, message_id: &str, origin: Origin, dea
     let nothing = |ending, reason| Report::of_nothing(name, message_id, ending, reason);
     let report = match read(event, &flow.config.own_roles) {
         Ok(Incoming::Wake(wake)) => {
+            let left = deadline.saturating_sub(flow.clock.millis());
+            if origin == Origin::Queue && left < TO_BEGIN_MS {
+                let reason = "this invocation has no time left for it; it is delivered again".to_owned();
+                return ended(message_id, nothing(Ending::Failed, reason));
+            }
+            let limit = Duration::from_millis(u64::try_from(left - TO_ANSWER_MS).unwrap_or_default());
             // A panic is a bug, and one message's bug: its batch goes on.
-            AssertUnwindSafe(flow.serve(&wake, origin, deadline)).catch_unwind().await.unwrap_or_else(|_| {
-                nothing(Ending::Failed, "podgrant panicked over this message; please report it".to_owned())
-            })
+            let served = AssertUnwindSafe(flow.serve(&wake, origin, deadline)).catch_unwind();
+            match tokio::time::timeout(limit, served).await {
+                Ok(Ok(report)) => report,
+                Ok(Err(_)) => nothing(
+                    Ending::Failed,
+                    "podgrant panicked over this message; please report it".to_owned(),
+                ),
+                Err(_) => nothing(Ending::Failed, "its time was up; it is delivered again".to_owned()),
+            }
         }
         Ok(Incoming::Ignored { reason }) => nothing(Ending::Dropped, reason),
         Err(malformed) => nothing(Ending::Malformed, malformed.to_string()),
@@ -61,23 +91,39 @@ async fn serve(flow: &Flow, event: &Value, message_id: &str, origin: Origin, dea
 
 /// One line for each message, whatever its end.
 fn ended(message_id: &str, report: Report) -> Report {
-    let word = |value: serde_json::Result<Value>| {
-        value.ok().map(|value| match value {
-            Value::String(text) => text,
-            other => other.to_string(),
-        })
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let trigger = serde_json::to_value(&report.trigger).unwrap_or_default();
+    let cluster = match (&trigger["cluster"]["region"], &trigger["cluster"]["name"]) {
+        (Value::String(region), Value::String(name)) => Some(format!("{region}/{name}")),
+        _ => None,
     };
-    let trigger = report.trigger.as_ref().and_then(|trigger| word(serde_json::to_value(trigger)));
-    let outcome = word(serde_json::to_value(report.ending));
-    let (id, reason, duration_ms) = (&report.id, report.reason.as_deref(), report.duration_ms);
-    let (changes, findings, unchanged) = (report.changes.len(), report.findings.len(), report.unchanged);
+    let (trigger, role) = (text(&trigger["kind"]), text(&trigger["role"]["name"]));
+    let outcome = serde_json::to_value(report.ending).ok().as_ref().and_then(text);
+    let Report { function, id, reason, duration_ms, unchanged, .. } = &report;
+    let (changes, findings) = (report.changes.len(), report.findings.len());
     if report.is_failure() {
-        tracing::error!(message_id, id, trigger, outcome, reason, duration_ms, changes, findings, "message");
+        tracing::error!(
+            message_id,
+            function,
+            id,
+            trigger,
+            cluster,
+            role,
+            outcome,
+            reason,
+            duration_ms,
+            changes,
+            findings,
+            "message"
+        );
     } else {
         tracing::info!(
             message_id,
+            function,
             id,
             trigger,
+            cluster,
+            role,
             outcome,
             reason,
             duration_ms,

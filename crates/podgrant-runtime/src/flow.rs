@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use podgrant_aws::{Aws, BusEvent, DelayedMessage};
+use podgrant_aws::{Aws, AwsError, BusEvent, DelayedMessage, Meaning};
 use podgrant_core::outcome::{FollowUp, Wait};
 use podgrant_core::{Change, Finding, FindingKind, Outcome, Verdict, guard, plan};
 use podgrant_events::{Cause, OutcomeEvent, Wake, deferred};
@@ -12,9 +12,13 @@ use crate::config::Config;
 use crate::report::{ChangeReport, Ending, Report};
 use crate::scope::{Function, Task, scope};
 
-/// Time kept back before the deadline, for the report: the longest single call
-/// and the messages that take over what is left.
-const REPORTING_MS: i64 = 10_000;
+/// Time kept back before the deadline: for a change just begun, whose calls take
+/// 20 seconds each at the very most, and for the messages that take over what is left.
+const REPORTING_MS: i64 = 25_000;
+
+/// Seconds that a role may stay unseen. IAM shows a new one within seconds, and
+/// one that is gone is the business of clean-up-orphans.
+const UNSEEN_ROLE: i64 = 300;
 
 /// Everything that a function needs to serve messages.
 #[derive(Debug, Clone)]
@@ -39,13 +43,8 @@ impl Flow {
         let began = self.clock.millis();
         let name = self.function.name();
         let mut report = match scope(self.function, &wake.trigger, &self.config) {
-            None => Report::of_nothing(
-                name,
-                &wake.id,
-                Ending::Dropped,
-                format!("{name} has nothing to do with {:?}", wake.trigger),
-            ),
-            Some(task) => self.perform(&task, wake, origin, deadline).await,
+            Err(reason) => Report::of_nothing(name, &wake.id, Ending::Dropped, reason),
+            Ok(task) => self.perform(&task, wake, origin, deadline).await,
         };
         report.trigger = Some(wake.trigger.clone());
         report.duration_ms = self.clock.millis() - began;
@@ -56,9 +55,7 @@ impl Flow {
         let name = self.function.name();
         let snapshot = match self.aws.observe(&task.view, self.clock.seconds()).await {
             Ok(snapshot) => snapshot,
-            Err(error) => {
-                return Report::of_nothing(name, &wake.id, Ending::Failed, error.to_string());
-            }
+            Err(error) => return self.unobserved(task, wake, origin, &error).await,
         };
         let plan = plan(task.duty.clone(), &snapshot, self.aws.keys());
         tracing::debug!(id = %wake.id, %plan, "planned");
@@ -67,7 +64,9 @@ impl Flow {
             Vec::new()
         } else {
             let up = || self.clock.millis() >= deadline - REPORTING_MS;
-            self.aws.apply(&approved, &snapshot, &wake.id, up).await
+            // A later attempt is another request: its token must not bring back an old answer.
+            let cause = format!("{}.{}", wake.id, wake.attempt);
+            self.aws.apply(&approved, &snapshot, &cause, up).await
         };
 
         let mut findings = approved.findings().to_vec();
@@ -78,9 +77,18 @@ impl Flow {
             _ => None,
         }));
         let began = wake.began.unwrap_or_else(|| self.clock.seconds());
-        if !waits.is_empty() && self.clock.seconds() - began >= self.config.give_up_after {
-            findings.extend(waits.drain(..).map(|wait| gave_up(&wait, began, self.clock.seconds())));
-        }
+        let mut dropped = None;
+        waits.retain(|wait| match self.patience(wait, began) {
+            Patience::Left => true,
+            Patience::Over => {
+                findings.push(gave_up(wait, began, self.clock.seconds()));
+                false
+            }
+            Patience::NotNews => {
+                dropped = Some(wait.reason.clone());
+                false
+            }
+        });
 
         let mut problems: Vec<String> = snapshot.gaps.iter().map(|gap| gap.why.clone()).collect();
         problems.extend(outcomes.iter().filter_map(|outcome| match &outcome.verdict {
@@ -95,7 +103,8 @@ impl Flow {
             (true, false) => Ending::NotYet,
             (true, true) => Ending::Done,
         };
-        self.log(&outcomes, &findings, &waits, wake);
+        let planned = if self.config.dry_run { approved.changes() } else { &[] };
+        self.log(planned, &outcomes, &findings, wake);
         let changes = if self.config.dry_run {
             let planned = approved.changes().iter();
             planned.map(|change| ChangeReport { change: change.to_string(), verdict: None }).collect()
@@ -107,13 +116,46 @@ impl Flow {
             id: wake.id.clone(),
             trigger: None,
             ending,
-            reason: (!problems.is_empty()).then(|| problems.join("; ")),
+            reason: (!problems.is_empty()).then(|| problems.join("; ")).or(dropped),
             dry_run: self.config.dry_run,
             changes,
             findings,
             waiting: waits.into_iter().map(|wait| wait.reason).collect(),
             unchanged: approved.unchanged(),
             duration_ms: 0,
+        }
+    }
+
+    /// What a message comes to when nothing could be read: throttled reads come
+    /// back after a while, all else is delivered again.
+    async fn unobserved(&self, task: &Task, wake: &Wake, origin: Origin, error: &AwsError) -> Report {
+        let name = self.function.name();
+        let failed = |reason| Report::of_nothing(name, &wake.id, Ending::Failed, reason);
+        let began = wake.began.unwrap_or_else(|| self.clock.seconds());
+        let wait = match task.again() {
+            Some(follow_up) if error.is(Meaning::Throttled) => Wait { reason: error.to_string(), follow_up },
+            _ => return failed(error.to_string()),
+        };
+        if matches!(self.patience(&wait, began), Patience::Left)
+            && let Err(problem) = self.put_off(std::slice::from_ref(&wait), wake, began, origin).await
+        {
+            return failed(problem);
+        } else if !matches!(self.patience(&wait, began), Patience::Left) {
+            return failed(wait.reason);
+        }
+        let mut report = Report::of_nothing(name, &wake.id, Ending::NotYet, wait.reason.clone());
+        report.waiting.push(wait.reason);
+        report
+    }
+
+    fn patience(&self, wait: &Wait, began: i64) -> Patience {
+        let waited = self.clock.seconds() - began;
+        match wait.follow_up {
+            FollowUp::RoleUnseen { .. } if waited >= UNSEEN_ROLE.min(self.config.give_up_after) => {
+                Patience::NotNews
+            }
+            _ if waited >= self.config.give_up_after => Patience::Over,
+            _ => Patience::Left,
         }
     }
 
@@ -156,6 +198,7 @@ impl Flow {
         let events: Vec<BusEvent> = done
             .filter_map(|o| OutcomeEvent::of_change(&o.change, o.association.as_ref(), &cause))
             .chain(findings.iter().filter_map(|finding| OutcomeEvent::of_finding(finding, &cause)))
+            .chain(OutcomeEvent::of_withheld(findings, &cause))
             .map(|event| BusEvent {
                 detail_type: event.detail_type().to_owned(),
                 detail: event.detail().to_string(),
@@ -170,19 +213,23 @@ impl Flow {
         }
     }
 
-    fn log(&self, outcomes: &[Outcome], findings: &[Finding], waits: &[Wait], wake: &Wake) {
+    fn log(&self, planned: &[Change], outcomes: &[Outcome], findings: &[Finding], wake: &Wake) {
         let id = &wake.id;
         let asked_by = wake.asked_by.as_deref();
-        for outcome in outcomes {
-            let change = &outcome.change;
+        let planned = planned.iter().map(|change| (change, "planned", None));
+        let ended = outcomes.iter().map(|outcome| {
             let (word, reason) = match &outcome.verdict {
                 Verdict::Done => ("done", None),
                 Verdict::NotYet(wait) => ("not-yet", Some(&wait.reason)),
                 Verdict::Dropped { reason } => ("dropped", Some(reason)),
+                Verdict::Refused { reason } => ("refused", Some(reason)),
                 Verdict::Failed { reason } => ("failed", Some(reason)),
             };
+            (&outcome.change, word, reason)
+        });
+        for (change, outcome, reason) in planned.chain(ended) {
             tracing::info!(
-                id, asked_by, outcome = word, %change, reason,
+                id, asked_by, outcome, %change, reason,
                 cluster = change.cluster().map(tracing::field::display),
                 role = change.role().map(tracing::field::display),
                 "change"
@@ -198,18 +245,15 @@ impl Flow {
                 "finding"
             );
         }
-        for wait in waits {
-            tracing::info!(id, outcome = "not-yet", reason = wait.reason, "wait");
-        }
     }
 }
 
 /// What AWS refuses for good is a refusal like any other.
 fn refused_by_aws(outcome: &Outcome) -> Option<Finding> {
-    let Verdict::Dropped { reason } = &outcome.verdict else { return None };
+    let Verdict::Refused { reason } = &outcome.verdict else { return None };
     let change = &outcome.change;
     let kind = match change {
-        Change::Create { .. } => FindingKind::RefusedByAws,
+        Change::Create { .. } | Change::Update { .. } => FindingKind::RefusedByAws,
         Change::InstallAgent { .. } | Change::UpdateAgent { .. } => FindingKind::AgentRefused,
         _ => return None,
     };
@@ -223,6 +267,14 @@ fn refused_by_aws(outcome: &Outcome) -> Option<Finding> {
     })
 }
 
+/// Whether to go on waiting.
+enum Patience {
+    Left,
+    Over,
+    /// Over, and what was waited for is told by others.
+    NotNews,
+}
+
 fn changed(outcome: &Outcome) -> ChangeReport {
     ChangeReport { change: outcome.change.to_string(), verdict: Some(outcome.verdict.clone()) }
 }
@@ -233,7 +285,9 @@ fn gave_up(wait: &Wait, began: i64, now: i64) -> Finding {
         | FollowUp::ClusterGrants { cluster }
         | FollowUp::AgentStarting { cluster }
         | FollowUp::ClusterDeleting { cluster } => (Some(cluster.clone()), None),
-        FollowUp::Role { name } | FollowUp::RoleGone { name } => (None, Some(name)),
+        FollowUp::Role { name } | FollowUp::RoleUnseen { name } | FollowUp::RoleGone { name } => {
+            (None, Some(name))
+        }
     };
     let about = role.map(|name| format!("role {name}: ")).unwrap_or_default();
     Finding {

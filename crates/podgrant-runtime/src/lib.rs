@@ -27,7 +27,7 @@ pub use scope::Function;
 /// # Errors
 /// A configuration that can't be used, said in words, or the runtime API gone.
 pub fn run(function: Function) -> Result<(), lambda_runtime::Error> {
-    init_logs();
+    init_logs()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let config = Config::from_env()
@@ -47,9 +47,12 @@ pub fn run(function: Function) -> Result<(), lambda_runtime::Error> {
 }
 
 /// One JSON object a line on standard output.
-fn init_logs() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("PODGRANT_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+fn init_logs() -> Result<(), ConfigError> {
+    let wanted = std::env::var("PODGRANT_LOG").unwrap_or_default();
+    let wanted = if wanted.trim().is_empty() { "info" } else { wanted.trim() };
+    let filter = wanted
+        .parse::<tracing_subscriber::EnvFilter>()
+        .map_err(|error| ConfigError { variable: "PODGRANT_LOG", problem: format!("{wanted:?}: {error}") })?;
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
@@ -60,4 +63,5 @@ fn init_logs() {
         .without_time()
         .with_env_filter(filter)
         .init();
+    Ok(())
 }

@@ -33,8 +33,45 @@ pub struct Task {
     pub duty: Duty,
 }
 
-/// The task that a trigger means for a function; `None` where it is another's.
-pub fn scope(function: Function, trigger: &Trigger, config: &Config) -> Option<Task> {
+impl Task {
+    /// What to come back for to begin anew; none for sweeps: the next one does.
+    pub fn again(&self) -> Option<FollowUp> {
+        let announce = matches!(&self.duty, Duty::Agents { announce: Announce::Cluster, .. });
+        Some(match &self.view {
+            View::Role { name } => FollowUp::Role { name: name.clone() },
+            View::RoleGone { name } => FollowUp::RoleGone { name: name.clone() },
+            View::ClusterGrants { cluster, .. } => FollowUp::ClusterGrants { cluster: cluster.clone() },
+            View::ClusterGone { cluster } => FollowUp::ClusterDeleting { cluster: cluster.clone() },
+            View::ClusterAgent { cluster } if announce => {
+                FollowUp::ClusterCreating { cluster: cluster.clone() }
+            }
+            View::ClusterAgent { cluster } => FollowUp::AgentStarting { cluster: cluster.clone() },
+            View::Fleet | View::FleetAgents => return None,
+        })
+    }
+}
+
+/// The task that a trigger means for a function.
+///
+/// # Errors
+/// Why there is none: it is another function's, or about a region that is not
+/// configured (spokes forward whatever happens in theirs).
+pub fn scope(function: Function, trigger: &Trigger, config: &Config) -> Result<Task, String> {
+    let task = task(function, trigger, config)
+        .ok_or_else(|| format!("{} has nothing to do with {trigger:?}", function.name()))?;
+    match &task.view {
+        View::ClusterGrants { cluster, .. }
+        | View::ClusterGone { cluster }
+        | View::ClusterAgent { cluster }
+            if !config.regions.contains(&cluster.region) =>
+        {
+            Err(format!("{cluster} is in a region that is not configured; add it to PODGRANT_REGIONS"))
+        }
+        _ => Ok(task),
+    }
+}
+
+fn task(function: Function, trigger: &Trigger, config: &Config) -> Option<Task> {
     let (view, duty) = match function {
         Function::InstallAgent => {
             let agents = |announce| Duty::Agents { announce, settings: config.agent.clone() };
@@ -59,12 +96,16 @@ pub fn scope(function: Function, trigger: &Trigger, config: &Config) -> Option<T
                 Trigger::RoleChanged { role } | Trigger::RoleTrustChanged { role } => {
                     View::Role { name: role.name.clone() }
                 }
-                Trigger::FollowUp(FollowUp::Role { name }) => View::Role { name: name.clone() },
+                Trigger::FollowUp(FollowUp::Role { name } | FollowUp::RoleUnseen { name }) => {
+                    View::Role { name: name.clone() }
+                }
+                Trigger::AssociationChanged { cluster, association, .. } => {
+                    View::ClusterGrants { cluster: cluster.clone(), doubt: association.clone() }
+                }
                 Trigger::ClusterReady { cluster }
                 | Trigger::ClusterRetagged { cluster }
-                | Trigger::AssociationChanged { cluster, .. }
                 | Trigger::FollowUp(FollowUp::ClusterGrants { cluster }) => {
-                    View::ClusterGrants { cluster: cluster.clone() }
+                    View::ClusterGrants { cluster: cluster.clone(), doubt: None }
                 }
                 Trigger::Sweep => View::Fleet,
                 _ => return None,

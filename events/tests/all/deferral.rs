@@ -20,6 +20,7 @@ fn follow_ups() -> Vec<FollowUp> {
     let name = || "payments-api".to_owned();
     vec![
         FollowUp::Role { name: name() },
+        FollowUp::RoleUnseen { name: name() },
         FollowUp::ClusterCreating { cluster: cluster() },
         FollowUp::ClusterGrants { cluster: cluster() },
         FollowUp::AgentStarting { cluster: cluster() },

@@ -118,6 +118,7 @@ fn rows() -> Vec<Row> {
         ("outcomes/grant-refused", NONE, Ignored(not_acted_on)),
         ("outcomes/grant-refused-conflict", NONE, Ignored(not_acted_on)),
         ("outcomes/cluster-needs-attention", NONE, Ignored(not_acted_on)),
+        ("outcomes/deletions-withheld", NONE, Ignored(not_acted_on)),
         ("outcomes/orphan-found", NONE, Ignored(not_acted_on)),
         ("outcomes/orphan-removed", NONE, Ignored(not_acted_on)),
         ("outcomes/orphan-removed-role-replaced", NONE, Ignored(not_acted_on)),

@@ -44,6 +44,7 @@ fn parse(sample: &Value) -> OutcomeEvent {
         "Access Revoked" => OutcomeEvent::AccessRevoked(detail(sample)),
         "Grant Refused" => OutcomeEvent::GrantRefused(detail(sample)),
         "Cluster Needs Attention" => OutcomeEvent::ClusterNeedsAttention(detail(sample)),
+        "Deletions Withheld" => OutcomeEvent::DeletionsWithheld(detail(sample)),
         "Orphan Found" => OutcomeEvent::OrphanFound(detail(sample)),
         "Orphan Removed" => OutcomeEvent::OrphanRemoved(detail(sample)),
         "Work Abandoned" => OutcomeEvent::WorkAbandoned(detail(sample)),
@@ -230,6 +231,7 @@ fn every_finding_is_announced_as_it_should_be() {
         (PatternNotExpanded, Some("Grant Refused")),
         (TrustPolicy, Some("Grant Refused")),
         (NoSuchCluster, None),
+        (RegionNotConfigured, Some("Grant Refused")),
         (AmbiguousCluster, Some("Grant Refused")),
         (ClusterOptedOut, Some("Grant Refused")),
         (ClusterNotReady, None),
@@ -275,6 +277,27 @@ fn every_finding_is_announced_as_it_should_be() {
             assert_eq!(event.detail()["reason"], "so it is");
         }
     }
+}
+
+#[test]
+fn what_was_withheld_is_told_once() {
+    let finding = |kind, reason: &str| Finding {
+        kind,
+        role: None,
+        cluster: None,
+        workload: None,
+        grant: None,
+        reason: reason.to_owned(),
+    };
+    let findings = [
+        finding(FindingKind::Conflict, "another"),
+        finding(FindingKind::Withheld, "too many"),
+        finding(FindingKind::Withheld, "too many"),
+    ];
+    let event = OutcomeEvent::of_withheld(&findings, &cause()).unwrap();
+    check(&event);
+    assert_eq!((&event.detail()["count"], &event.detail()["reason"]), (&json!(2), &json!("too many")));
+    assert_eq!(OutcomeEvent::of_withheld(&findings[..1], &cause()), None);
 }
 
 #[test]

@@ -95,7 +95,7 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys) -> Plan {
     for name in &snapshot.roles_gone {
         plan.waits.push(Wait {
             reason: format!("IAM does not show the role {name} yet, or no longer"),
-            follow_up: FollowUp::Role { name: name.clone() },
+            follow_up: FollowUp::RoleUnseen { name: name.clone() },
         });
     }
     plan
@@ -165,6 +165,19 @@ fn targets<'a>(
             });
         }
     };
+    if let ClusterSelector::RegionAndName(region, _) = selector
+        && !snapshot.looks_at(region)
+    {
+        // A pass over one cluster leaves it to the role's own events.
+        if snapshot.scope.clusters.is_none() {
+            finding(
+                FindingKind::RegionNotConfigured,
+                None,
+                format!("podgrant does not look at clusters in {region}; add it to PODGRANT_REGIONS"),
+            );
+        }
+        return Vec::new();
+    }
     let named = selector.cluster_name();
     if let (Some(_), [], None) = (named, matching.as_slice(), &snapshot.scope.clusters) {
         if snapshot.gaps.is_empty() {

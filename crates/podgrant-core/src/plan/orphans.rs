@@ -3,6 +3,7 @@
 use super::{Change, Plan, RevokeReason};
 use crate::model::{Role, Snapshot};
 use crate::outcome::{Finding, FindingKind, FollowUp, Wait};
+use crate::subject::ClusterSelector;
 use crate::tags::{RoleTags, TagKeys};
 
 /// Plans the clean-up for the roles and clusters in scope.
@@ -63,6 +64,11 @@ fn orphan(snapshot: &Snapshot, keys: &TagKeys, grace: i64, role: &Role) -> Optio
     let (tags, problems) = RoleTags::parse(keys, &role.tags);
     let names: Vec<_> =
         tags.grants.iter().filter_map(|grant| grant.subject.clusters.cluster_name()).collect();
+    let elsewhere = |selector: &ClusterSelector| matches!(selector, ClusterSelector::RegionAndName(region, _) if !snapshot.looks_at(region));
+    // Of a region that is not looked at nothing is known.
+    if tags.grants.iter().any(|grant| elsewhere(&grant.subject.clusters)) {
+        return None;
+    }
     // A selector by tags names no cluster: it may match one tomorrow.
     if tags.grants.is_empty() || !problems.is_empty() || names.len() != tags.grants.len() {
         return None;

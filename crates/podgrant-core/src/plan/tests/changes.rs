@@ -277,7 +277,7 @@ fn a_role_that_iam_does_not_show_is_waited_for() {
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 1 waiting, 0 findings.
     ");
     let plan = plan(Duty::Grants, &world, &TagKeys::default());
-    assert_eq!(plan.waits[0].follow_up, crate::outcome::FollowUp::Role { name: "payments".to_owned() });
+    assert_eq!(plan.waits[0].follow_up, crate::outcome::FollowUp::RoleUnseen { name: "payments".to_owned() });
 }
 
 #[test]

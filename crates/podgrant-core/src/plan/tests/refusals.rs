@@ -329,3 +329,21 @@ fn a_cluster_gets_grants_when_it_is_ready() {
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
     ");
 }
+
+#[test]
+fn a_region_that_is_not_looked_at_is_told_and_orphans_nobody() {
+    let asking = role("payments").grant("payments/api@us-west-2/analytics").trusting();
+    let mut world = snapshot([asking], [cluster("prod-eu")], []);
+    world.regions.insert("eu-west-1".parse().unwrap());
+    assert_snapshot!(printed(Duty::Grants, &world), @"
+    ! region not configured: payments/api role payments (payments/api@us-west-2/analytics): podgrant does not look at clusters in us-west-2; add it to PODGRANT_REGIONS
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
+    ");
+    assert_snapshot!(printed(Duty::Orphans { grace: 0 }, &world), @"Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.");
+    // Where every region is looked at, the cluster is just not there.
+    world.regions.insert("us-west-2".parse().unwrap());
+    assert_snapshot!(printed(Duty::Grants, &world), @"
+    ! no such cluster: payments/api role payments (payments/api@us-west-2/analytics): no configured region has a cluster us-west-2/analytics; the grant is made when there is one
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
+    ");
+}
