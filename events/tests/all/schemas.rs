@@ -98,7 +98,8 @@ fn mutilated(schema: &str, sample: &Value) -> Vec<Value> {
             with(sample.pointer_mut(place).unwrap());
             sample
         };
-        all.push(change(&|value| *value = json!(17)));
+        // Of another kind: half a number is no text, and no count either.
+        all.push(change(&|value| *value = json!(17.5)));
         all.push(change(&|value| *value = Value::Null));
         if sample.pointer(place).unwrap().is_object() {
             all.push(change(&|value| value["surprise"] = json!(true)));
