@@ -10,6 +10,7 @@ import importlib.metadata
 import os
 import signal
 import sys
+import tempfile
 import threading
 
 MINISTACK_VERSION = "1.5.33"
@@ -76,6 +77,13 @@ def main():
     # Asked before the environment is cleaned.
     if os.environ.get("PODGRANT_EXIT_WITH_STDIN"):
         exit_with_stdin()
+    # ministack leaves its files behind, every function's code among them.
+    with tempfile.TemporaryDirectory(prefix="run-", ignore_cleanup_errors=True) as folder:
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
+        serve()
+
+
+def serve():
     port = os.environ.get("GATEWAY_PORT", DEFAULT_PORT)
     environment = clean_environment(os.environ, port)
     os.environ.clear()

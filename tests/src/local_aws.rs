@@ -13,6 +13,7 @@ use serde_json::Value;
 
 mod account;
 mod deployment;
+mod queues;
 
 pub use account::{Account, PODS_TRUST};
 pub use deployment::{Deployment, FUNCTIONS, HOME, IAM_REGION};
@@ -21,7 +22,7 @@ pub use deployment::{Deployment, FUNCTIONS, HOME, IAM_REGION};
 pub struct LocalAws {
     process: Child,
     endpoint: String,
-    folder: PathBuf,
+    log: PathBuf,
 }
 
 impl LocalAws {
@@ -31,10 +32,10 @@ impl LocalAws {
     /// What was not installed, or did not start, and where its log is.
     pub async fn start() -> Result<Self> {
         let port = free_port()?;
-        let folder = root().join("target/local-aws").join(format!("run-{port}"));
-        std::fs::create_dir_all(&folder)?;
+        let folder = root().join("target/local-aws");
         let python = bin("python")?;
-        let log = File::create(folder.join("log.txt"))?;
+        let log_path = folder.join(format!("{}.log", program()?));
+        let log = File::create(&log_path)?;
         let process = Command::new(&python)
             .arg("-B")
             .arg(root().join("tests/local-aws/local_aws.py"))
@@ -47,7 +48,7 @@ impl LocalAws {
             .stderr(log)
             .spawn()
             .with_context(|| format!("starting {}", python.display()))?;
-        let mut aws = Self { process, endpoint: format!("http://127.0.0.1:{port}"), folder };
+        let mut aws = Self { process, endpoint: format!("http://127.0.0.1:{port}"), log: log_path };
         let ready = format!("{}/_ministack/ready", aws.endpoint);
         let waited = wait_for("the local AWS to be ready", Duration::from_secs(60), || {
             let ended = aws.process.try_wait().ok().flatten();
@@ -69,8 +70,9 @@ impl LocalAws {
         &self.endpoint
     }
 
-    pub fn log(&self) -> PathBuf {
-        self.folder.join("log.txt")
+    /// What the emulator said; the next run of the same program writes it anew.
+    pub fn log(&self) -> &Path {
+        &self.log
     }
 
     /// An account of twelve digits. Accounts share nothing.
@@ -78,28 +80,7 @@ impl LocalAws {
         Account::new(self.endpoint.clone(), id).await
     }
 
-    /// One of the launcher's control requests; tests/local-aws/README.md lists them.
-    ///
-    /// # Errors
-    /// When the launcher refuses it.
-    pub fn control(&self, what: &str, body: &Value) -> Result<()> {
-        control(&self.endpoint, what, body)
-    }
-
-    /// The calls made in an account so far, oldest first.
-    ///
-    /// # Errors
-    /// When the launcher does not answer.
-    pub fn calls(&self, account: &str) -> Result<Vec<Value>> {
-        let url = format!("{}/_podgrant/calls?account={account}", self.endpoint);
-        let mut answer: Value = ureq::get(&url).call()?.body_mut().read_json()?;
-        match answer["calls"].take() {
-            Value::Array(calls) => Ok(calls),
-            other => bail!("{url} answered {other}"),
-        }
-    }
-
-    /// Waits for the process to end, as by Ctrl-C: for `demo --keep`.
+    /// Ends the process, and waits until it has.
     ///
     /// # Errors
     /// When it can't be waited for.
@@ -121,10 +102,6 @@ impl LocalAws {
 impl Drop for LocalAws {
     fn drop(&mut self) {
         let _ = self.stop();
-        // The log of a failed test is worth keeping; the emulator's own files never are.
-        if !std::thread::panicking() {
-            let _ = std::fs::remove_dir_all(&self.folder);
-        }
     }
 }
 
@@ -150,6 +127,13 @@ fn bin(name: &str) -> Result<PathBuf> {
         bail!("{} is not installed: run cargo xtask test, which installs it", program.display());
     }
     Ok(program)
+}
+
+/// The name of this program, without the hash that cargo gives to test binaries.
+fn program() -> Result<String> {
+    let path = std::env::current_exe()?;
+    let name = path.file_stem().context("this program has no name")?.to_string_lossy();
+    Ok(name.split('-').next().unwrap_or_default().to_owned())
 }
 
 fn free_port() -> Result<u16> {

@@ -287,7 +287,13 @@ impl Aws {
 
     /// Marks what was listed; describes what somebody's grant wants and the
     /// index does not know. Without an index, describes everything.
-    async fn know_wanted(&self, listed: Vec<Association>, index: Option<Index>, snapshot: &mut Snapshot) {
+    async fn know_wanted(
+        &self,
+        listed: Vec<Association>,
+        index: Option<Index>,
+        doubt: Option<&AssociationId>,
+        snapshot: &mut Snapshot,
+    ) {
         let wanted: BTreeSet<Workload> = snapshot
             .roles
             .values()

@@ -11,6 +11,7 @@ from . import (
     control,
     eks_api,
     event_sources,
+    functions,
     iam_api,
     identity,
     operations,
@@ -85,6 +86,7 @@ def install():
     identity.install()
     buses.install()
     event_sources.install()
+    functions.install()
     eks_api.install(app.SERVICE_HANDLERS)
     iam_api.install(app.SERVICE_HANDLERS)
     tag_index.install(app.SERVICE_HANDLERS)

@@ -19,7 +19,7 @@ REQUIRED_NAMES = {
         "_rule_key", "_rules", "_targets",
     ),
     "ministack.services.iam": ("_access_keys", "_roles", "_users"),
-    "ministack.services.lambda_svc": ("_sqs_esm_concurrency", "execution_credentials"),
+    "ministack.services.lambda_svc": ("_sqs_esm_concurrency", "execution_credentials", "invalidate_worker"),
     "ministack.services.sts": ("_sessions", "register_session"),
     "ministack.services.tagging": ("_COLLECTORS",),
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_eks::types::VpcConfigRequest;
+use aws_sdk_eventbridge::types::Target;
 use serde_json::{Value, json};
 
 use super::{Tags, control, tag_map};
@@ -74,6 +75,41 @@ impl Account {
     pub fn settings(&self, mut settings: Value) -> Result<()> {
         settings["account"] = json!(self.id);
         control(&self.endpoint, "settings", &settings)
+    }
+
+    /// Makes calls fail, in this account only.
+    ///
+    /// # Errors
+    /// When the launcher refuses it.
+    pub fn fault(&self, mut fault: Value) -> Result<()> {
+        fault["account"] = json!(self.id);
+        control(&self.endpoint, "faults", &fault)
+    }
+
+    /// The calls made in this account so far, oldest first.
+    ///
+    /// # Errors
+    /// When the launcher does not answer.
+    pub fn calls(&self) -> Result<Vec<Value>> {
+        let url = format!("{}/_podgrant/calls?account={}", self.endpoint, self.id);
+        let mut answer: Value = ureq::get(&url).call()?.body_mut().read_json()?;
+        match answer["calls"].take() {
+            Value::Array(calls) => Ok(calls),
+            other => bail!("{url} answered {other}"),
+        }
+    }
+
+    /// Makes a queue that hears the events of a bus at home; its URL.
+    pub async fn hear(&self, bus: &str, name: &str, pattern: &Value) -> Result<String> {
+        let queue = self.sqs().create_queue().queue_name(name).send().await?;
+        let url = queue.queue_url.context("a queue without URL")?;
+        let events = self.events();
+        let pattern = pattern.to_string();
+        events.put_rule().event_bus_name(bus).name(name).event_pattern(pattern).send().await?;
+        let arn = format!("arn:aws:sqs:{}:{}:{name}", super::HOME, self.id);
+        let target = Target::builder().id(name).arn(arn).build()?;
+        events.put_targets().event_bus_name(bus).rule(name).targets(target).send().await?;
+        Ok(url)
     }
 
     pub async fn create_cluster(&self, region: &str, name: &str, tags: Tags<'_>) -> Result<()> {

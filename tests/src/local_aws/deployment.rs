@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use aws_sdk_eventbridge::types::Target;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -19,6 +18,9 @@ pub const IAM_REGION: &str = "us-east-1";
 
 /// The functions, as their folders are named.
 pub const FUNCTIONS: [&str; 3] = ["install-agent", "reconcile-associations", "clean-up-orphans"];
+
+/// How long anything may take: far more than it does.
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
 /// A deployed podgrant.
 pub struct Deployment {
@@ -41,6 +43,8 @@ impl Deployment {
     pub async fn new(account: Account, parameters: &[(&str, &str)]) -> Result<Self> {
         let folder = root().join("target/local-aws");
         let packaged = folder.join(format!("packaged-{}.yaml", account.id));
+        // Names of buckets are shared by all accounts.
+        let bucket = format!("artifacts-{}", account.id);
         aws(
             &account,
             HOME,
@@ -48,7 +52,7 @@ impl Deployment {
                 "s3api",
                 "create-bucket",
                 "--bucket",
-                "artifacts",
+                &bucket,
                 "--create-bucket-configuration",
                 "LocationConstraint=eu-west-1",
             ],
@@ -64,7 +68,7 @@ impl Deployment {
                 "--template-file",
                 &template.to_string_lossy(),
                 "--s3-bucket",
-                "artifacts",
+                &bucket,
                 "--output-template-file",
                 &packaged.to_string_lossy(),
             ],
@@ -114,7 +118,7 @@ impl Deployment {
             )
             .await?;
         }
-        let outcomes_url = subscribe(&account).await?;
+        let outcomes_url = account.hear("podgrant", "outcomes", &json!({"source": ["podgrant"]})).await?;
         Ok(Self { account, outputs, outcomes_url, heard: std::sync::Mutex::default() })
     }
 
@@ -123,40 +127,36 @@ impl Deployment {
         self.outputs.get(name).map(String::as_str).with_context(|| format!("the stack has no output {name}"))
     }
 
-    /// The outcome events heard so far, with this detail-type.
-    pub async fn outcomes(&self, detail_type: &str) -> Result<Vec<Value>> {
+    /// Every outcome event heard so far.
+    pub async fn outcomes(&self) -> Result<Vec<Value>> {
         loop {
-            let received = self
-                .account
-                .sqs()
-                .receive_message()
-                .queue_url(&self.outcomes_url)
-                .max_number_of_messages(10)
-                .send()
-                .await?;
-            if received.messages().is_empty() {
+            let received = self.receive(&self.outcomes_url).await?;
+            if received.is_empty() {
                 break;
             }
-            for message in received.messages() {
-                let event: Value = serde_json::from_str(message.body().unwrap_or_default())?;
+            for body in received {
+                let event: Value = serde_json::from_str(&body)?;
                 self.heard.lock().map_err(|_| anyhow::anyhow!("poisoned"))?.push(event);
-                self.account
-                    .sqs()
-                    .delete_message()
-                    .queue_url(&self.outcomes_url)
-                    .receipt_handle(message.receipt_handle().unwrap_or_default())
-                    .send()
-                    .await?;
             }
         }
-        let heard = self.heard.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
-        Ok(heard.iter().filter(|event| event["detail-type"] == detail_type).cloned().collect())
+        Ok(self.heard.lock().map_err(|_| anyhow::anyhow!("poisoned"))?.clone())
+    }
+
+    /// The details of the outcome events of one kind, heard so far.
+    pub async fn told(&self, detail_type: &str) -> Result<Vec<Value>> {
+        let events = self.outcomes().await?;
+        Ok(events
+            .into_iter()
+            .filter(|e| e["detail-type"] == detail_type)
+            .map(|mut e| e["detail"].take())
+            .collect())
     }
 
     /// Waits for an outcome event whose detail satisfies the condition.
     pub async fn outcome(&self, detail_type: &str, fits: impl Fn(&Value) -> bool) -> Result<Value> {
-        let found = wait_for(&format!("the event {detail_type}"), Duration::from_secs(30), || async {
-            Ok(self.outcomes(detail_type).await?.into_iter().find(|event| fits(&event["detail"])))
+        let fitting = |event: &Value| event["detail-type"] == detail_type && fits(&event["detail"]);
+        let found = wait_for(&format!("the event {detail_type}"), LIMIT, || async {
+            Ok(self.outcomes().await?.into_iter().find(fitting))
         })
         .await;
         if found.is_err() {
@@ -169,7 +169,7 @@ impl Deployment {
     /// Waits until a cluster's associations are just these (`namespace/account = role`).
     pub async fn expect_associations(&self, region: &str, cluster: &str, expected: &[&str]) -> Result<()> {
         let last = std::sync::Mutex::new(Vec::new());
-        wait_for(&format!("{cluster} to have {expected:?}"), Duration::from_secs(30), || async {
+        wait_for(&format!("{cluster} to have {expected:?}"), LIMIT, || async {
             let seen: Vec<String> =
                 self.account.associations(region, cluster).await?.iter().map(|a| a.line()).collect();
             let as_expected = seen == expected;
@@ -211,23 +211,8 @@ impl Deployment {
     }
 }
 
-/// A queue that hears everything podgrant says.
-async fn subscribe(account: &Account) -> Result<String> {
-    let queue = account.sqs().create_queue().queue_name("outcomes").send().await?;
-    let url = queue.queue_url.context("a queue without URL")?;
-    let events = account.events();
-    let pattern = json!({"source": ["podgrant"]}).to_string();
-    events.put_rule().event_bus_name("podgrant").name("outcomes").event_pattern(pattern).send().await?;
-    let target = Target::builder()
-        .id("outcomes")
-        .arn(format!("arn:aws:sqs:{HOME}:{}:outcomes", account.id))
-        .build()?;
-    events.put_targets().event_bus_name("podgrant").rule("outcomes").targets(target).send().await?;
-    Ok(url)
-}
-
 /// The AWS command line, kept to the local AWS.
-async fn aws(account: &Account, region: &str, arguments: &[&str]) -> Result<String> {
+pub(super) async fn aws(account: &Account, region: &str, arguments: &[&str]) -> Result<String> {
     let endpoint = account.endpoint();
     let output = Command::new(bin("aws")?)
         // Both: `cloudformation package` takes the variable for its upload to S3, others only the option.
