@@ -170,6 +170,7 @@ impl World {
                 Some(Verdict::Done) => "done".to_owned(),
                 Some(Verdict::NotYet(wait)) => format!("not yet: {}", wait.reason),
                 Some(Verdict::Dropped { reason }) => format!("dropped: {reason}"),
+                Some(Verdict::Refused { reason }) => format!("refused: {reason}"),
                 Some(Verdict::Failed { reason }) => format!("failed: {reason}"),
             };
             line(format!("{} => {verdict}", change.change));

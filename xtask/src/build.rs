@@ -18,13 +18,13 @@ const EVERY: Duration = Duration::from_secs(15);
 /// Builds everything with the profile `local` and lays the bootstraps out as
 /// infra/template.yaml wants them: target/lambda/<function>/bootstrap.
 ///
-/// The whole workspace and not just the functions: cargo then resolves the same
-/// features for bootstraps, tests and demo, and builds the AWS SDK once.
+/// The whole workspace, tests included, and not just the functions: cargo then
+/// resolves the same features for all of them, and builds the AWS SDK once.
 ///
 /// # Errors
 /// When the build fails; cargo has said why.
 pub fn bootstraps(root: &Path) -> Result<()> {
-    cargo(root, ["build", "--workspace", "--profile", "local"])?;
+    cargo(root, ["build", "--workspace", "--all-targets", "--profile", "local"])?;
     for function in FUNCTIONS {
         let built = target(root).join("local").join(function);
         let folder = root.join("target/lambda").join(function);
