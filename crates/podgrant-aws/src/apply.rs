@@ -104,11 +104,10 @@ impl Aws {
         cause: &str,
     ) -> Result<Ended, AwsError> {
         // The index may be stale: look before touching.
-        let current =
-            match self.look_again(association, Verdict::Dropped { reason: gone(association) }).await? {
-                Ok(current) => current,
-                Err(verdict) => return Ok((verdict, Some(association.id.clone()))),
-            };
+        let current = match self.look_again(association).await? {
+            Ok(current) => current,
+            Err(verdict) => return Ok((verdict, Some(association.id.clone()))),
+        };
         let old = current.mark.as_ref().filter(|old| old.role_arn != mark.role_arn);
         if old.is_some() && !self.still_goes(&current, snapshot).await? {
             return Ok((wanted_after_all(&current), Some(association.id.clone())));
@@ -145,8 +144,7 @@ impl Aws {
 
     async fn revoke(&self, association: &Association, snapshot: &Snapshot) -> Result<Ended, AwsError> {
         let id = Some(association.id.clone());
-        // Someone was quicker: gone is gone.
-        let current = match self.look_again(association, Verdict::Done).await? {
+        let current = match self.look_again(association).await? {
             Ok(current) => current,
             Err(verdict) => return Ok((verdict, id)),
         };
@@ -172,13 +170,10 @@ impl Aws {
 
     /// The association as EKS has it now, if it is the one that was planned for;
     /// otherwise how the change ends.
-    async fn look_again(
-        &self,
-        planned: &Association,
-        when_gone: Verdict,
-    ) -> Result<Result<Association, Verdict>, AwsError> {
+    async fn look_again(&self, planned: &Association) -> Result<Result<Association, Verdict>, AwsError> {
         let Some(current) = self.describe_association(&planned.cluster, &planned.id).await? else {
-            return Ok(Err(when_gone));
+            let reason = format!("association {} is gone already", planned.id);
+            return Ok(Err(Verdict::Dropped { reason }));
         };
         if current.managed().is_none() {
             let reason = format!("association {} is no longer podgrant's", planned.id);
@@ -209,10 +204,6 @@ fn starting(cluster: &ClusterId) -> Verdict {
         reason: format!("the agent on {cluster} is starting"),
         follow_up: FollowUp::AgentStarting { cluster: cluster.clone() },
     })
-}
-
-fn gone(association: &Association) -> String {
-    format!("association {} went since it was planned for; its own event brings it back", association.id)
 }
 
 fn wanted_after_all(association: &Association) -> Verdict {
