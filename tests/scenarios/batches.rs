@@ -250,7 +250,28 @@ async fn a_redelivery_defers_the_same_message() {
 }
 
 #[tokio::test]
-async fn work_waited_for_too_long_is_abandoned_aloud_and_sends_no_further_message() {
+async fn a_message_with_no_time_left_is_not_begun_and_goes_back() {
+    let mut w = World::new().await;
+    w.payments_api("payments/api@prod-eu");
+    w.time_left = 14;
+    let body = role_tagged("payments-api").to_string();
+    assert_eq!(answer(&w, ReconcileAssociations, batch_of(&[&body])).await, failures(&["m-1"]));
+    assert_eq!(w.aws.calls().iter().count(), 0);
+}
+
+#[tokio::test]
+async fn a_sweep_is_served_after_the_events_of_its_batch() {
+    let w = World::new().await;
+    w.payments_api("payments/api@prod-eu");
+    let bodies = [sweep(), role_tagged("payments-api")].map(|event| event.to_string());
+    assert_eq!(answer(&w, ReconcileAssociations, batch_of(&[&bodies[0], &bodies[1]])).await, failures(&[]));
+    let calls = w.aws.calls();
+    let first = |operation: &str| calls.iter().position(|call| call.operation == operation).unwrap();
+    assert!(first("CreatePodIdentityAssociation") < first("GetAccountAuthorizationDetails"));
+}
+
+#[tokio::test]
+async fn a_role_that_never_shows_is_dropped_after_a_while_and_is_no_news() {
     let w = World::with(&[("PODGRANT_GIVE_UP_AFTER", "30")]).await;
     w.reconcile(&role_tagged("payments-api")).await;
     w.pass(30);

@@ -63,7 +63,7 @@ async fn a_create_throttled_beyond_the_sdks_retries_comes_back() {
 }
 
 #[tokio::test]
-async fn a_read_throttled_beyond_the_sdks_retries_fails_the_message_before_any_write() {
+async fn a_read_throttled_beyond_the_sdks_retries_comes_back_before_any_write() {
     let w = asking().await;
     w.aws.fault(Fault::on("iam", "GetRole").throttle());
     assert_snapshot!(w.reconcile(&role_tagged("payments-api")).await, @r#"
