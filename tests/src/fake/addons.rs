@@ -4,13 +4,20 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::configuration;
 use super::eks::{check_tags, existing, listing, page};
+use super::fault::ANY;
 use super::params::{Answer, Params, Refusal};
 use super::state::{Place, State};
-use super::things::{ACCOUNT, Addon, AddonVersion, Association};
+use super::things::{ACCOUNT, Addon, AddonVersion, Association, Cluster};
 
 /// The add-on without which no association works.
 pub const AGENT: &str = "eks-pod-identity-agent";
+
+const CONFLICT: &str = "ConfigurationConflict";
+const CONFLICT_FOUND: &str = "Conflicts found when trying to apply. \
+    Will not continue due to resolve conflicts mode. Conflicts:\n\
+    DaemonSet.apps eks-pod-identity-agent - .spec.template.spec.containers[name=\"eks-pod-identity-agent\"].image";
 
 /// Made up, in the form that EKS has: the agent for the Kubernetes versions of the day, and another add-on.
 pub(super) fn default_versions() -> BTreeMap<String, Vec<AddonVersion>> {
@@ -24,9 +31,17 @@ pub(super) fn default_versions() -> BTreeMap<String, Vec<AddonVersion>> {
     BTreeMap::from([(AGENT.to_owned(), agent), ("coredns".to_owned(), dns)])
 }
 
+/// The agent's schema is in the form that EKS has, of values of its public chart; the local AWS has the same.
+pub(super) fn default_schemas() -> BTreeMap<(String, String), String> {
+    let agent = include_str!("../../local-aws/gaps/agent-configuration.schema.json");
+    BTreeMap::from([((AGENT.to_owned(), ANY.to_owned()), agent.to_owned())])
+}
+
 pub(super) fn handle(state: &mut State, region: &str, operation: &str, params: &Params) -> Answer {
-    if operation == "DescribeAddonVersions" {
-        return versions(state, params);
+    match operation {
+        "DescribeAddonVersions" => return versions(state, params),
+        "DescribeAddonConfiguration" => return schema(state, params),
+        _ => {}
     }
     let place = (region.to_owned(), params.text("clusterName")?.to_owned());
     existing(state, &place)?;
@@ -68,14 +83,44 @@ fn version_for(state: &mut State, place: &Place, name: &str, asked: Option<&str>
     })
 }
 
-fn check_configuration(params: &Params) -> Result<Option<&str>, Refusal> {
+/// The configuration asked for, if it fits the schema of the add-on's version. An empty text is none.
+fn configuration_for<'a>(
+    state: &State,
+    place: &Place,
+    (name, version): (&str, &str),
+    params: &'a Params,
+) -> Result<Option<&'a str>, Refusal> {
     let configuration = params.opt("configurationValues")?;
-    // YAML is allowed too, and not checked here.
-    let is_broken = |text: &&str| text.starts_with('{') && serde_json::from_str::<Value>(text).is_err();
-    match configuration.filter(is_broken) {
-        Some(_) => Err(params.refuse("ConfigurationValue is not in valid JSON or YAML format")),
+    let some = configuration.filter(|text| !text.is_empty());
+    match some.and_then(|text| configuration::problem(state.addon_schema(name, version), text)) {
+        Some(problem) => Err(params.refuse(problem).with("clusterName", &place.1).with("addonName", name)),
         None => Ok(configuration),
     }
+}
+
+fn resolve_conflicts(params: &Params) -> Result<String, Refusal> {
+    let resolve = params.opt("resolveConflicts")?.unwrap_or_default();
+    if !["", "OVERWRITE", "NONE", "PRESERVE"].contains(&resolve) {
+        return Err(params.refuse("The resolveConflicts is not valid"));
+    }
+    Ok(resolve.to_owned())
+}
+
+/// What becomes of an add-on: ACTIVE or, where it meets an agent that is not its own, `failed`. As AWS documents it,
+/// PRESERVE keeps what others set in an update, and is like NONE in a creation; what EKS takes for none is not
+/// documented, and NONE here. An overwritten agent is the add-on's from then on.
+fn outcome(cluster: &mut Cluster, addon: &Addon, failed: &str) -> String {
+    let meets_another = addon.name == AGENT && cluster.self_managed_agent;
+    let ends = match addon.resolve_conflicts.as_str() {
+        "OVERWRITE" => {
+            cluster.self_managed_agent &= !meets_another;
+            "ACTIVE"
+        }
+        "PRESERVE" if failed == "UPDATE_FAILED" => "ACTIVE",
+        _ if meets_another => failed,
+        _ => "ACTIVE",
+    };
+    ends.to_owned()
 }
 
 fn create(state: &mut State, place: &Place, params: &Params) -> Answer {
@@ -100,11 +145,13 @@ fn create(state: &mut State, place: &Place, params: &Params) -> Answer {
     }
     let tags = params.tag_map("tags")?;
     check_tags(&tags, params.invalid)?;
-    let configuration = check_configuration(params)?.unwrap_or_default().to_owned();
     let version = version_for(state, place, name, params.opt("addonVersion")?)?;
+    let configuration = configuration_for(state, place, (name, &version), params)?.unwrap_or_default();
     let mut addon = Addon::named(name, version).status("CREATING").configuration(configuration);
     addon.tags = tags;
-    addon.settles = Some((state.settle_after, "ACTIVE".to_owned()));
+    addon.resolve_conflicts = resolve_conflicts(params)?;
+    let ends = outcome(existing(state, place)?, &addon, "CREATE_FAILED");
+    addon.settles = Some((state.settle_after, ends));
     state.put_addon(place, addon);
     own_associations(state, place, name, params)?;
     let addon = one(state, place, name)?.clone();
@@ -134,7 +181,12 @@ fn describe(state: &mut State, place: &Place, params: &Params) -> Answer {
     let addon = one(state, place, name)?;
     match addon.settles.take() {
         Some((0, status)) if status.is_empty() => state.remove_addon(place, name),
-        Some((0, status)) => addon.status = status,
+        Some((0, status)) => {
+            if status.ends_with("_FAILED") {
+                addon.issues.push((CONFLICT.to_owned(), CONFLICT_FOUND.to_owned()));
+            }
+            addon.status = status;
+        }
         Some((reads, status)) => addon.settles = Some((reads - 1, status)),
         None => {}
     }
@@ -151,17 +203,20 @@ fn update(state: &mut State, place: &Place, params: &Params) -> Answer {
         let refusal = Refusal::new(409, "ResourceInUseException", message);
         return Err(refusal.with("clusterName", &place.1).with("addonName", name));
     }
-    let configuration = check_configuration(params)?.map(str::to_owned);
     let version = match params.opt("addonVersion")? {
         Some(asked) => version_for(state, place, name, Some(asked))?,
         None => before.version.clone(),
     };
-    own_associations(state, place, name, params)?;
+    let configuration = configuration_for(state, place, (name, &version), params)?.map(str::to_owned);
     let mut changed = before;
+    changed.resolve_conflicts = resolve_conflicts(params)?;
+    changed.issues.retain(|(code, _)| code != CONFLICT);
+    own_associations(state, place, name, params)?;
     changed.version = version;
     changed.configuration = configuration.unwrap_or(changed.configuration);
     changed.modified_at = now;
-    changed.settles = Some((settle_after, "ACTIVE".to_owned()));
+    let ends = outcome(existing(state, place)?, &changed, "UPDATE_FAILED");
+    changed.settles = Some((settle_after, ends));
     "UPDATING".clone_into(&mut changed.status);
     let parameters = json!([{"type": "AddonVersion", "value": changed.version}]);
     *one(state, place, name)? = changed;
@@ -174,7 +229,9 @@ fn update(state: &mut State, place: &Place, params: &Params) -> Answer {
 fn delete(state: &mut State, place: &Place, params: &Params) -> Answer {
     let name = params.text("addonName")?;
     let settle_after = state.settle_after;
+    let preserve = params.flag("preserve")?.unwrap_or_default();
     let addon = one(state, place, name)?;
+    addon.preserve = preserve;
     "DELETING".clone_into(&mut addon.status);
     addon.settles = Some((settle_after, String::new()));
     let addon = addon.clone();
@@ -205,6 +262,22 @@ fn versions(state: &State, params: &Params) -> Answer {
     });
     let (items, token) = page.take(found);
     Ok(listing("addons", items, token))
+}
+
+fn schema(state: &State, params: &Params) -> Answer {
+    let (name, version) = (params.text("addonName")?, params.text("addonVersion")?);
+    let mut known = state.addon_versions.get(name).into_iter().flatten();
+    if !known.any(|known| known.version == version) {
+        // The text is ours; the code is one of the two that the operation has.
+        let message = format!("No configuration found for add-on {name} version {version}");
+        return Err(Refusal::new(404, "ResourceNotFoundException", message).with("addonName", name));
+    }
+    Ok(json!({
+        "addonName": name,
+        "addonVersion": version,
+        "configurationSchema": state.addon_schema(name, version),
+        "podIdentityConfiguration": [],
+    }))
 }
 
 /// A version, if it goes with the Kubernetes version asked for.
@@ -254,6 +327,12 @@ fn shown(state: &State, place: &Place, addon: &Addon) -> Value {
 }
 
 impl State {
+    /// The schema of an add-on's configuration, as a text.
+    fn addon_schema(&self, name: &str, version: &str) -> &str {
+        let of = |version: &str| self.addon_schemas.get(&(name.to_owned(), version.to_owned()));
+        of(version).or_else(|| of(ANY)).map_or(r#"{"type": "object"}"#, String::as_str)
+    }
+
     /// Adds an add-on, unchecked.
     pub fn put_addon(&mut self, place: &Place, mut addon: Addon) {
         if addon.arn.is_empty() {

@@ -48,11 +48,18 @@ impl Call {
                 word(self.text("resourceArn"));
                 word(self.text("addonName"));
                 word(self.text("associationId"));
+                // Of principals and policies the name is enough: the rest is the account's, or AWS's.
+                for name in ["principalArn", "policyArn", "associatedPolicyArn"] {
+                    word(self.text(name).rsplit('/').next().unwrap_or_default());
+                }
                 word(self.text("kubernetesVersion"));
                 match (self.text("namespace"), self.text("serviceAccount")) {
                     ("", "") => {}
                     (namespace, "") => word(&format!("{namespace}/")),
                     (namespace, account) => word(&format!("{namespace}/{account}")),
+                }
+                if self.text("preserve") == "true" {
+                    word("preserve");
                 }
             }
             "iam" => word(self.text("RoleName")),

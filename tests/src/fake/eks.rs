@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use super::paging::Page;
 use super::params::{Answer, Params, Refusal, Tags};
 use super::state::{Place, State};
-use super::things::{ACCOUNT, Cluster};
-use super::{addons, associations};
+use super::things::{ACCOUNT, Association, Cluster};
+use super::{access, addons, associations};
 
 /// The operation that a method and a decoded path ask for, and the parameters in the path.
 pub(super) fn route(method: &str, path: &[String]) -> Option<(&'static str, Map<String, Value>)> {
@@ -30,6 +30,7 @@ pub(super) fn route(method: &str, path: &[String]) -> Option<(&'static str, Map<
             return Some((operation, Map::from_iter([("resourceArn".to_owned(), arn)])));
         }
         ("GET", ["addons", "supported-versions"]) => "DescribeAddonVersions",
+        ("GET", ["addons", "configuration-schemas"]) => "DescribeAddonConfiguration",
         ("GET", ["clusters", name, kind @ ("node-groups" | "fargate-profiles")]) => {
             found.push(("clusterName", name));
             if *kind == "node-groups" { "ListNodegroups" } else { "ListFargateProfiles" }
@@ -60,6 +61,18 @@ pub(super) fn route(method: &str, path: &[String]) -> Option<(&'static str, Map<
                 _ => "DeletePodIdentityAssociation",
             }
         }
+        ("GET" | "POST", ["clusters", name, "access-entries"]) => {
+            found.push(("clusterName", name));
+            if method == "GET" { "ListAccessEntries" } else { "CreateAccessEntry" }
+        }
+        ("GET" | "DELETE", ["clusters", name, "access-entries", principal]) => {
+            found.extend([("clusterName", *name), ("principalArn", *principal)]);
+            if method == "GET" { "DescribeAccessEntry" } else { "DeleteAccessEntry" }
+        }
+        ("GET" | "POST", ["clusters", name, "access-entries", principal, "access-policies"]) => {
+            found.extend([("clusterName", *name), ("principalArn", *principal)]);
+            if method == "GET" { "ListAssociatedAccessPolicies" } else { "AssociateAccessPolicy" }
+        }
         _ => return None,
     };
     Some((operation, found.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()))
@@ -77,6 +90,7 @@ pub(super) fn handle(state: &mut State, region: &str, operation: &str, params: &
         "ListNodegroups" | "ListFargateProfiles" => nodes(state, region, operation, params),
         "TagResource" | "UntagResource" | "ListTagsForResource" => tags(state, region, operation, params),
         _ if operation.contains("Addon") => addons::handle(state, region, operation, params),
+        _ if operation.contains("Access") => access::handle(state, region, operation, params),
         _ => associations::handle(state, region, operation, params),
     }
 }
@@ -150,10 +164,30 @@ fn create(state: &mut State, region: &str, params: &Params) -> Answer {
         cluster = cluster.version(version);
     }
     cluster.tags = tags;
+    take_access(&mut cluster, params)?;
     let arn = state.put_cluster(cluster);
     state.keep_token(&scope, token, asked, &arn);
     let cluster = existing(state, &place)?;
     Ok(json!({ "cluster": shown(cluster) }))
+}
+
+/// Takes how the cluster's Kubernetes is reached, and by whom. AWS's default mode is CONFIG_MAP where the API makes a
+/// cluster, and API_AND_CONFIG_MAP where its console does: the fake has the console's.
+fn take_access(cluster: &mut Cluster, params: &Params) -> Result<(), Refusal> {
+    let member = |of: &str, name: &str| params.map.get(of).and_then(|of| of.get(name));
+    if let Some(mode) = member("accessConfig", "authenticationMode") {
+        let mode = mode.as_str().filter(|mode| ["API", "API_AND_CONFIG_MAP", "CONFIG_MAP"].contains(mode));
+        let mode = mode.ok_or_else(|| params.refuse("The authenticationMode is not valid"))?;
+        mode.clone_into(&mut cluster.authentication_mode);
+    }
+    let flag = |name: &str| member("resourcesVpcConfig", name).and_then(Value::as_bool);
+    cluster.endpoint_public_access = flag("endpointPublicAccess").unwrap_or(cluster.endpoint_public_access);
+    cluster.endpoint_private_access =
+        flag("endpointPrivateAccess").unwrap_or(cluster.endpoint_private_access);
+    if !cluster.endpoint_public_access && !cluster.endpoint_private_access {
+        return Err(params.refuse("Private and public endpoint access cannot be false"));
+    }
+    Ok(())
 }
 
 fn describe(state: &mut State, region: &str, params: &Params) -> Answer {
@@ -222,6 +256,11 @@ fn tags(state: &mut State, region: &str, operation: &str, params: &Params) -> An
             .get_mut(&(in_cluster(name), (*addon).to_owned()))
             .filter(|found| found.arn == arn)
             .map(|addon| &mut addon.tags),
+        ["access-entry", name, ..] => state
+            .access_entries
+            .iter_mut()
+            .find(|((on, _), entry)| *on == in_cluster(name) && entry.arn == arn)
+            .map(|(_, entry)| &mut entry.tags),
         _ => return Err(bad("Resources of this type are not known to the fake")),
     }
     .ok_or_else(not_found)?;
@@ -256,8 +295,11 @@ fn shown(cluster: &Cluster) -> Value {
         "createdAt": cluster.created_at,
         "version": cluster.version,
         "roleArn": format!("arn:aws:iam::{ACCOUNT}:role/eks-cluster"),
-        "resourcesVpcConfig": {"endpointPublicAccess": true, "endpointPrivateAccess": false},
-        "accessConfig": {"authenticationMode": "API_AND_CONFIG_MAP"},
+        "resourcesVpcConfig": {
+            "endpointPublicAccess": cluster.endpoint_public_access,
+            "endpointPrivateAccess": cluster.endpoint_private_access,
+        },
+        "accessConfig": {"authenticationMode": cluster.authentication_mode},
         "computeConfig": {"enabled": cluster.auto_mode},
         "health": {"issues": issues},
         "platformVersion": "eks.1",
@@ -296,12 +338,12 @@ impl State {
     pub fn remove_cluster(&mut self, place: &Place) {
         let mut arns: Vec<String> = self.clusters.remove(place).iter().map(Cluster::arn).collect();
         if let Some(shelf) = self.shelves.remove(place) {
-            arns.extend(shelf.by_id.values().map(super::things::Association::arn));
+            arns.extend(shelf.by_id.values().map(Association::arn));
         }
-        arns.extend(
-            self.addons.iter().filter(|((on, _), _)| on == place).map(|(_, addon)| addon.arn.clone()),
-        );
-        self.addons.retain(|(on, _), _| on != place);
+        let addons = self.addons.extract_if(.., |(on, _), _| on == place);
+        arns.extend(addons.map(|(_, addon)| addon.arn));
+        let entries = self.access_entries.extract_if(.., |(on, _), _| on == place);
+        arns.extend(entries.map(|(_, entry)| entry.arn));
         for arn in arns {
             self.index(&place.0, &arn, None);
         }

@@ -3,7 +3,8 @@
 //! [`FakeAws`] is an HTTP server on the loopback that speaks the protocols of EKS, IAM, Resource Groups Tagging,
 //! EventBridge and SQS, so that the real SDK clients are what is tested. It has neither clock nor chance: ids come from
 //! counters, and time stands still unless a test moves it. Where AWS's own behaviour is not verified, the comment on
-//! the spot says so.
+//! the spot says so. Of EKS it has clusters, add-ons with their versions and configuration, associations, access entries
+//! and their policies, and tags.
 //!
 //! ```no_run
 //! # use podgrant_tests::fake::*;
@@ -18,9 +19,11 @@
 //! # }
 //! ```
 
+mod access;
 mod addons;
 mod associations;
 mod calls;
+mod configuration;
 mod eks;
 mod fault;
 mod iam;
@@ -49,7 +52,9 @@ pub use calls::{Call, Calls};
 pub use fault::{ANY, Fault, Gate, Matching};
 pub use messages::{Event, Message};
 pub use params::Tags;
-pub use things::{ACCOUNT, Addon, AddonVersion, Association, Cluster, REGION, Role};
+pub use things::{
+    ACCOUNT, AccessEntry, AccessPolicy, Addon, AddonVersion, Association, Cluster, REGION, Role,
+};
 
 /// How the tag index shows a resource that is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,7 +151,7 @@ impl FakeAws {
         }
     }
 
-    /// Takes a cluster away, with its add-ons and associations.
+    /// Takes a cluster away, with its add-ons, associations and access entries.
     pub fn delete_cluster(&self, region: &str, name: &str) {
         self.shared.lock().remove_cluster(&place(region, name));
     }
@@ -184,10 +189,40 @@ impl FakeAws {
         self.shared.lock().addon_versions.insert(name.to_owned(), versions);
     }
 
+    /// What DescribeAddonConfiguration says of an add-on, and what its configuration values must fit: of this version,
+    /// or of every one without its own where it is [`ANY`]. Not checked: against a text that is no schema all values fit.
+    pub fn set_addon_schema(&self, name: &str, version: &str, schema: &str) {
+        let key = (name.to_owned(), version.to_owned());
+        self.shared.lock().addon_schemas.insert(key, schema.to_owned());
+    }
+
     /// Clusters and add-ons that are created, updated or deleted from now on stay CREATING, UPDATING or DELETING for
     /// this many Describes. At first 0: the very next read shows them settled.
     pub fn settle_after(&self, reads: u32) {
         self.shared.lock().settle_after = reads;
+    }
+
+    // ── Access entries ──
+
+    /// Adds an access entry to a cluster, unchecked, in place of any of the same principal.
+    pub fn add_access_entry(&self, region: &str, cluster: &str, entry: AccessEntry) {
+        self.shared.lock().put_access_entry(&place(region, cluster), entry);
+    }
+
+    /// The access entry of a principal as it is.
+    pub fn access_entry(&self, region: &str, cluster: &str, principal_arn: &str) -> Option<AccessEntry> {
+        let key = (place(region, cluster), principal_arn.to_owned());
+        self.shared.lock().access_entries.get(&key).cloned()
+    }
+
+    /// Takes an access entry away, as somebody else would.
+    pub fn delete_access_entry(
+        &self,
+        region: &str,
+        cluster: &str,
+        principal_arn: &str,
+    ) -> Option<AccessEntry> {
+        self.shared.lock().remove_access_entry(&place(region, cluster), principal_arn)
     }
 
     // ── Associations ──

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Map, Value};
 
 use super::Ghost;
-use super::addons::default_versions;
+use super::addons::{default_schemas, default_versions};
 use super::calls::{Call, Calls};
 use super::fault::{Action, Fault};
 use super::messages::{Event, Message};
 use super::params::{Refusal, Tags};
-use super::things::{Addon, AddonVersion, Association, Cluster, Role};
+use super::things::{AccessEntry, Addon, AddonVersion, Association, Cluster, Role};
 
 /// A cluster by region and name.
 pub(super) type Place = (String, String);
@@ -53,8 +53,12 @@ impl Indexed {
 pub(super) struct State {
     pub clusters: BTreeMap<Place, Cluster>,
     pub addons: BTreeMap<(Place, String), Addon>,
+    /// By principal.
+    pub access_entries: BTreeMap<(Place, String), AccessEntry>,
     pub shelves: BTreeMap<Place, Shelf>,
     pub addon_versions: BTreeMap<String, Vec<AddonVersion>>,
+    /// Texts of JSON schemas, by add-on and version.
+    pub addon_schemas: BTreeMap<(String, String), String>,
     pub roles: BTreeMap<String, Role>,
     pub indexes: BTreeMap<String, Index>,
     pub events: Vec<Event>,
@@ -81,8 +85,10 @@ impl State {
         Self {
             clusters: BTreeMap::new(),
             addons: BTreeMap::new(),
+            access_entries: BTreeMap::new(),
             shelves: BTreeMap::new(),
             addon_versions: default_versions(),
+            addon_schemas: default_schemas(),
             roles: BTreeMap::new(),
             indexes: BTreeMap::new(),
             events: Vec::new(),

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_eks::Client;
+use aws_sdk_eks::config::Credentials;
+use aws_sdk_eks::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_eks::types::{AccessScope, AccessScopeType, AddonStatus, ResolveConflicts};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -160,4 +165,246 @@ async fn it_stops_with_its_last_handle() {
     while TcpStream::connect(&address).await.is_ok() {
         tokio::task::yield_now().await;
     }
+}
+
+/// EKS through the real SDK: the operations whose ways of speaking are not the ones tested above.
+async fn eks(aws: &FakeAws) -> Client {
+    let config = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new(REGION))
+        .endpoint_url(aws.endpoint())
+        .credentials_provider(Credentials::new("AKID", "no-secret", None, None, "tests"))
+        .load()
+        .await;
+    Client::new(&config)
+}
+
+/// Code and message of a no.
+fn no<T: std::fmt::Debug>(answer: Result<T, impl ProvideErrorMetadata>) -> String {
+    let error = answer.unwrap_err();
+    format!("{}: {}", error.code().unwrap_or_default(), error.message().unwrap_or_default())
+}
+
+const READER: &str = "arn:aws:iam::111122223333:role/podgrant/reader";
+const VIEW: &str = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSViewPolicy";
+
+fn scope(namespaces: &[&str]) -> AccessScope {
+    let kind = if namespaces.is_empty() { AccessScopeType::Cluster } else { AccessScopeType::Namespace };
+    let namespaces = namespaces.iter().map(|name| (*name).to_owned()).collect();
+    AccessScope::builder().r#type(kind).set_namespaces(Some(namespaces)).build()
+}
+
+#[tokio::test]
+async fn an_access_entry_is_made_shown_tagged_and_deleted() {
+    let aws = fake().await;
+    let eks = eks(&aws).await;
+    let create = || eks.create_access_entry().cluster_name("prod-eu").principal_arn(READER);
+    let made = create().kubernetes_groups("viewers").tags("a", "1").send().await.unwrap();
+    let made = made.access_entry.unwrap();
+    let arn = "arn:aws:eks:eu-west-1:111122223333:access-entry/prod-eu/role/111122223333/reader/\
+               00000000-0000-4000-8000-000000000001";
+    assert_eq!(made.access_entry_arn(), Some(arn));
+    assert_eq!((made.r#type(), made.kubernetes_groups()), (Some("STANDARD"), &["viewers".to_owned()][..]));
+    assert_eq!(made.username(), Some("arn:aws:sts::111122223333:assumed-role/reader/{{SessionName}}"));
+    assert_eq!(
+        no(create().send().await),
+        "ResourceInUseException: The specified access entry resource is already in use on this cluster."
+    );
+
+    eks.tag_resource().resource_arn(arn).tags("b", "2").send().await.unwrap();
+    eks.untag_resource().resource_arn(arn).tag_keys("a").send().await.unwrap();
+    let describe = || eks.describe_access_entry().cluster_name("prod-eu").principal_arn(READER);
+    let shown = describe().send().await.unwrap().access_entry.unwrap();
+    assert_eq!(shown.tags().unwrap().iter().collect::<Vec<_>>(), [(&"b".to_owned(), &"2".to_owned())]);
+    assert_eq!(aws.access_entry(REGION, "prod-eu", READER).unwrap().tags["b"], "2");
+
+    eks.delete_access_entry().cluster_name("prod-eu").principal_arn(READER).send().await.unwrap();
+    let gone = "ResourceNotFoundException: The specified principalArn could not be found. \
+                You can view your available access entries with 'list-access-entries'.";
+    assert_eq!(no(describe().send().await), gone);
+    aws.add_access_entry(REGION, "prod-eu", AccessEntry::of(READER).policy("AmazonEKSViewPolicy", &[]));
+    aws.delete_cluster(REGION, "prod-eu");
+    assert_eq!(aws.access_entry(REGION, "prod-eu", READER), None);
+    assert_eq!(no(describe().send().await), "ResourceNotFoundException: No cluster found for name: prod-eu.");
+    assert_eq!(aws.calls()[0].to_string(), "eks eu-west-1 CreateAccessEntry prod-eu reader");
+}
+
+#[tokio::test]
+async fn what_can_not_be_an_access_entry_is_refused() {
+    let aws = fake().await;
+    aws.add_cluster(Cluster::named("old").authentication_mode("CONFIG_MAP"));
+    aws.add_cluster(Cluster::named("unborn").status("CREATING"));
+    let eks = eks(&aws).await;
+    let create = |cluster: &str, principal: &str| {
+        eks.create_access_entry().cluster_name(cluster).principal_arn(principal)
+    };
+    let session = "arn:aws:sts::111122223333:assumed-role/reader/session";
+    assert_eq!(
+        no(create("old", READER).send().await),
+        "InvalidRequestException: The cluster's authentication mode must be set to one of [API, API_AND_CONFIG_MAP] \
+         to perform this operation."
+    );
+    assert_eq!(
+        no(create("prod-eu", READER).kubernetes_groups("system:masters").send().await),
+        "InvalidParameterException: The kubernetes group name system:masters is invalid, it cannot start with system:"
+    );
+    let mut codes = vec![
+        no(create("unborn", READER).send().await),
+        no(create("nowhere", READER).send().await),
+        no(create("prod-eu", READER).username("eks:me").send().await),
+        no(create("prod-eu", READER).r#type("EC2_LINUX").kubernetes_groups("viewers").send().await),
+    ];
+    for principal in [session, "arn:aws:iam::1234:role/reader", "arn:aws:iam::111122223333:role/", "reader"] {
+        codes.push(no(create("prod-eu", principal).send().await));
+    }
+    let codes: Vec<&str> = codes.iter().filter_map(|error| error.split(':').next()).collect();
+    let mut expected = vec!["InvalidRequestException", "ResourceNotFoundException"];
+    expected.extend(["InvalidParameterException"; 6]);
+    assert_eq!(codes, expected);
+}
+
+#[tokio::test]
+async fn access_policies_have_one_scope_each_and_come_in_pages() {
+    let aws = fake().await;
+    let eks = eks(&aws).await;
+    let associate = |policy: &str, namespaces: &[&str]| {
+        let call = eks.associate_access_policy().cluster_name("prod-eu").principal_arn(READER);
+        call.policy_arn(policy).access_scope(scope(namespaces)).send()
+    };
+    assert!(no(associate(VIEW, &[]).await).starts_with("ResourceNotFoundException"));
+    aws.add_access_entry(REGION, "prod-eu", AccessEntry::of(READER));
+    for principal in ["user/ann", "role/nodes"] {
+        let arn = format!("arn:aws:iam::{ACCOUNT}:{principal}");
+        aws.add_access_entry(REGION, "prod-eu", AccessEntry::of(arn).kind("EC2_LINUX"));
+    }
+    associate(VIEW, &["payments"]).await.unwrap();
+    let again = associate(VIEW, &["payments", "web"]).await.unwrap().associated_access_policy.unwrap();
+    assert_eq!(again.access_scope.unwrap(), scope(&["payments", "web"]));
+    associate("arn:aws:eks::aws:cluster-access-policy/AmazonEKSAdminViewPolicy", &[]).await.unwrap();
+    assert!(
+        no(associate("arn:aws:iam::aws:policy/ReadOnlyAccess", &[]).await).starts_with("InvalidParameter")
+    );
+
+    aws.page_size(1);
+    let list = || eks.list_associated_access_policies().cluster_name("prod-eu").principal_arn(READER);
+    let pages: Vec<_> = list().into_paginator().send().try_collect().await.unwrap();
+    let scopes: Vec<_> = pages
+        .iter()
+        .map(|page| {
+            let [policy] = page.associated_access_policies() else { panic!("{page:?}") };
+            (policy.policy_arn().unwrap().rsplit('/').next().unwrap(), policy.access_scope().unwrap().clone())
+        })
+        .collect();
+    let expected =
+        [("AmazonEKSAdminViewPolicy", scope(&[])), ("AmazonEKSViewPolicy", scope(&["payments", "web"]))];
+    assert_eq!(scopes, expected);
+
+    let list = || eks.list_access_entries().cluster_name("prod-eu");
+    let pages: Vec<_> = list().into_paginator().send().try_collect().await.unwrap();
+    assert_eq!(pages.len(), 3);
+    let with_view = list().associated_policy_arn(VIEW).send().await.unwrap();
+    assert_eq!(with_view.access_entries(), [READER]);
+}
+
+#[tokio::test]
+async fn a_configuration_must_fit_the_add_ons_schema() {
+    let aws = fake().await;
+    let eks = eks(&aws).await;
+    let schema =
+        |version: &str| eks.describe_addon_configuration().addon_name(AGENT).addon_version(version).send();
+    let found = schema("v1.3.10-eksbuild.2").await.unwrap();
+    assert!(found.configuration_schema().unwrap().contains("draft-06"));
+    assert!(no(schema("v9").await).starts_with("ResourceNotFoundException"));
+
+    let create = |values: &str| {
+        eks.create_addon().cluster_name("prod-eu").addon_name(AGENT).configuration_values(values).send()
+    };
+    let refused = "InvalidParameterException: ConfigurationValue provided in request is not supported: \
+                   Json schema validation failed with error: ";
+    for (values, errors) in [
+        (
+            r#"{"nodeSelectors":{}}"#,
+            "[$.nodeSelectors: is not defined in the schema and the schema does not allow additional properties]",
+        ),
+        (r#"{"tolerations":[1]}"#, "[$.tolerations[0]: integer found, object expected]"),
+        (
+            r#"{"agent":{"additionalArgs":{"-b":true}}}"#,
+            "[$.agent.additionalArgs.-b: boolean found, string expected]",
+        ),
+        ("null", "[$: null found, object expected]"),
+    ] {
+        assert_eq!(no(create(values).await), format!("{refused}{errors}"));
+    }
+    assert!(no(create("{").await).contains("not in valid JSON or YAML"));
+    let fits = r#"{"affinity":null,"agent":{"additionalArgs":{"-b":"169.254.170.23"}},"resources":{"limits":{"cpu":"1"}}}"#;
+    create(fits).await.unwrap();
+    let described = || eks.describe_addon().cluster_name("prod-eu").addon_name(AGENT).send();
+    assert_eq!(described().await.unwrap().addon.unwrap().configuration_values(), Some(fits));
+
+    aws.set_addon_schema(AGENT, "v1.3.10-eksbuild.2", r#"{"properties": {"port": {"type": "integer"}}}"#);
+    aws.set_addon_schema("coredns", ANY, "no schema");
+    let update = |values: &str| {
+        eks.update_addon().cluster_name("prod-eu").addon_name(AGENT).configuration_values(values).send()
+    };
+    assert!(no(update(r#"{"port":"80"}"#).await).ends_with("[$.port: string found, integer expected]"));
+    update(r#"{"port":80}"#).await.unwrap();
+    let dns = eks.create_addon().cluster_name("prod-eu").addon_name("coredns").configuration_values("[]");
+    dns.send().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_self_managed_agent_is_in_the_way_until_it_is_overwritten() {
+    let aws = fake().await;
+    aws.add_cluster(Cluster::named("prod-eu").self_managed_agent());
+    aws.settle_after(1);
+    let eks = eks(&aws).await;
+    let status = async || {
+        let described = eks.describe_addon().cluster_name("prod-eu").addon_name(AGENT).send().await.unwrap();
+        let addon = described.addon.unwrap();
+        let codes: Vec<String> = addon
+            .health()
+            .map(|health| health.issues())
+            .into_iter()
+            .flatten()
+            .filter_map(|issue| issue.code().map(|code| code.as_str().to_owned()))
+            .collect();
+        (addon.status().unwrap().clone(), codes.join(" "))
+    };
+    let create = eks.create_addon().cluster_name("prod-eu").addon_name(AGENT);
+    create.resolve_conflicts(ResolveConflicts::None).send().await.unwrap();
+    assert_eq!(aws.addon(REGION, "prod-eu", AGENT).unwrap().resolve_conflicts, "NONE");
+    assert_eq!(status().await, (AddonStatus::Creating, String::new()));
+    assert_eq!(status().await, (AddonStatus::CreateFailed, "ConfigurationConflict".to_owned()));
+    let update = eks.update_addon().cluster_name("prod-eu").addon_name(AGENT);
+    update.resolve_conflicts(ResolveConflicts::Overwrite).send().await.unwrap();
+    assert_eq!(status().await.0, AddonStatus::Updating);
+    assert_eq!(status().await, (AddonStatus::Active, String::new()));
+    assert!(!aws.cluster(REGION, "prod-eu").unwrap().self_managed_agent);
+
+    let delete = eks.delete_addon().cluster_name("prod-eu").addon_name(AGENT).preserve(true);
+    delete.send().await.unwrap_or_else(|error| panic!("{}", DisplayErrorContext(error)));
+    assert!(aws.addon(REGION, "prod-eu", AGENT).unwrap().preserve);
+    assert_eq!(
+        aws.calls().of("DeleteAddon").lines(),
+        ["eks eu-west-1 DeleteAddon prod-eu eks-pod-identity-agent preserve"]
+    );
+}
+
+#[tokio::test]
+async fn a_cluster_tells_how_it_is_reached() {
+    let aws = fake().await;
+    let hidden = Cluster::named("hidden").authentication_mode("API").private_endpoint();
+    aws.add_cluster(hidden.endpoint("https://127.0.0.1:1", "Q0E="));
+    let eks = eks(&aws).await;
+    let reached = async |name: &str| {
+        let cluster = eks.describe_cluster().name(name).send().await.unwrap().cluster.unwrap();
+        let vpc = cluster.resources_vpc_config().unwrap();
+        let access = (vpc.endpoint_public_access(), vpc.endpoint_private_access());
+        let mode = cluster.access_config().unwrap().authentication_mode().unwrap().as_str().to_owned();
+        (mode, access, cluster.endpoint.unwrap(), cluster.certificate_authority.unwrap().data.unwrap())
+    };
+    let own = "https://prod-eu.eu-west-1.eks.example".to_owned();
+    let mixed = "API_AND_CONFIG_MAP".to_owned();
+    assert_eq!(reached("prod-eu").await, (mixed, (true, false), own, "ZmFrZQ==".to_owned()));
+    let own = "https://127.0.0.1:1".to_owned();
+    assert_eq!(reached("hidden").await, ("API".to_owned(), (false, true), own, "Q0E=".to_owned()));
 }

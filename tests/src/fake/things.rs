@@ -50,6 +50,12 @@ pub struct Cluster {
     pub connected: bool,
     pub node_groups: Vec<String>,
     pub fargate_profiles: Vec<String>,
+    /// `API`, `API_AND_CONFIG_MAP` or `CONFIG_MAP`: only the first two know access entries.
+    pub authentication_mode: String,
+    pub endpoint_public_access: bool,
+    pub endpoint_private_access: bool,
+    /// Whether somebody installed the agent without EKS, with Helm say. EKS's API does not show it.
+    pub self_managed_agent: bool,
     /// EKS's issues with the cluster: code and message.
     pub issues: Vec<(String, String)>,
     /// Seconds since 1970; 0 until it is added.
@@ -75,6 +81,10 @@ impl Cluster {
             connected: false,
             node_groups: Vec::new(),
             fargate_profiles: Vec::new(),
+            authentication_mode: "API_AND_CONFIG_MAP".to_owned(),
+            endpoint_public_access: true,
+            endpoint_private_access: false,
+            self_managed_agent: false,
             issues: Vec::new(),
             created_at: 0,
             settles: None,
@@ -88,12 +98,33 @@ impl Cluster {
         version,
         /// `CREATING`, `ACTIVE`, `DELETING`, `FAILED`, `UPDATING` or `PENDING`.
         status,
-        /// Its Kubernetes API, shown only once it is ACTIVE.
-        endpoint,
-        /// Its certificate authority in base64, shown only once it is ACTIVE.
-        certificate_authority,
+        /// `API`, `API_AND_CONFIG_MAP` or `CONFIG_MAP`.
+        authentication_mode,
     }
     tag!();
+
+    /// Its Kubernetes API, and the certificate authority of that in base64: shown only once it is ACTIVE.
+    #[must_use]
+    pub fn endpoint(mut self, url: impl Into<String>, ca_data: impl Into<String>) -> Self {
+        self.endpoint = url.into();
+        self.certificate_authority = ca_data.into();
+        self
+    }
+
+    /// With a Kubernetes API that can be reached from its VPC only.
+    #[must_use]
+    pub fn private_endpoint(mut self) -> Self {
+        self.endpoint_public_access = false;
+        self.endpoint_private_access = true;
+        self
+    }
+
+    /// With an agent that EKS did not install: the add-on is in conflict with it.
+    #[must_use]
+    pub fn self_managed_agent(mut self) -> Self {
+        self.self_managed_agent = true;
+        self
+    }
 
     /// CREATING for the next `reads` DescribeCluster, ACTIVE from then on.
     #[must_use]
@@ -243,6 +274,10 @@ pub struct Addon {
     pub issues: Vec<(String, String)>,
     pub tags: Tags,
     pub configuration: String,
+    /// What the last CreateAddon or UpdateAddon said of conflicts: `OVERWRITE`, `NONE`, `PRESERVE`, or nothing.
+    pub resolve_conflicts: String,
+    /// Whether the DeleteAddon that is under way leaves the software on the cluster.
+    pub preserve: bool,
     /// Given when it is added.
     pub arn: String,
     pub created_at: i64,
@@ -261,6 +296,8 @@ impl Addon {
             issues: Vec::new(),
             tags: Tags::new(),
             configuration: String::new(),
+            resolve_conflicts: String::new(),
+            preserve: false,
             arn: String::new(),
             created_at: 0,
             modified_at: 0,
@@ -317,6 +354,79 @@ impl AddonVersion {
     #[must_use]
     pub fn default_on(mut self, versions: &[&str]) -> Self {
         self.kubernetes.extend(versions.iter().map(|version| ((*version).to_owned(), true)));
+        self
+    }
+}
+
+/// What a principal may do in a cluster's Kubernetes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are EKS's own")]
+pub struct AccessEntry {
+    pub principal_arn: String,
+    pub kubernetes_groups: Vec<String>,
+    /// Empty until it is added, unless set: then made of the principal.
+    pub username: String,
+    /// `STANDARD`, or one of the types for nodes.
+    pub kind: String,
+    pub tags: Tags,
+    pub policies: Vec<AccessPolicy>,
+    /// Given when it is added.
+    pub arn: String,
+    pub created_at: i64,
+    pub modified_at: i64,
+}
+
+/// An access policy of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are EKS's own")]
+pub struct AccessPolicy {
+    pub arn: String,
+    /// Empty: the whole cluster.
+    pub namespaces: Vec<String>,
+    pub associated_at: i64,
+    pub modified_at: i64,
+}
+
+impl AccessEntry {
+    /// A STANDARD entry without groups, policies or tags.
+    pub fn of(principal_arn: impl Into<String>) -> Self {
+        Self {
+            principal_arn: principal_arn.into(),
+            kubernetes_groups: Vec::new(),
+            username: String::new(),
+            kind: "STANDARD".to_owned(),
+            tags: Tags::new(),
+            policies: Vec::new(),
+            arn: String::new(),
+            created_at: 0,
+            modified_at: 0,
+        }
+    }
+
+    texts! {
+        /// The name that Kubernetes knows it by.
+        username,
+        /// `STANDARD`, or one of the types for nodes.
+        kind,
+    }
+    tag!();
+
+    /// In one more Kubernetes group.
+    #[must_use]
+    pub fn group(mut self, name: impl Into<String>) -> Self {
+        self.kubernetes_groups.push(name.into());
+        self
+    }
+
+    /// With an access policy, such as `AmazonEKSViewPolicy`: in these namespaces, or in the whole cluster if there are none.
+    #[must_use]
+    pub fn policy(mut self, name: &str, namespaces: &[&str]) -> Self {
+        self.policies.push(AccessPolicy {
+            arn: format!("arn:aws:eks::aws:cluster-access-policy/{name}"),
+            namespaces: namespaces.iter().map(|namespace| (*namespace).to_owned()).collect(),
+            associated_at: 0,
+            modified_at: 0,
+        });
         self
     }
 }
