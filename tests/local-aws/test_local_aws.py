@@ -2,6 +2,7 @@
 test_local_aws_apis.py. Run all with: python -m unittest discover -s tests/local-aws
 """
 
+import http.client
 import io
 import json
 import sys
@@ -10,6 +11,7 @@ import urllib.error
 import urllib.parse
 import zipfile
 
+import boto3
 import harness
 import local_aws
 from gaps import required, wire
@@ -215,6 +217,23 @@ class FunctionTest(Case):
         self.assertEqual(f"arn:aws:sts::{self.account}:assumed-role/runner/tagger", identity["arn"])
 
         self.logged("tagger", "a line on stdout")
+
+        # What an EKS token holds: a presigned GET, of which the cluster's name is a signed header.
+        keys = {f"aws_{name}": environment[f"AWS_{name.upper()}"]
+                for name in ("access_key_id", "secret_access_key", "session_token")}
+        sts = boto3.client("sts", region_name=HOME_REGION, endpoint_url=f"https://sts.{HOME_REGION}.amazonaws.com", **keys)
+        sts.meta.events.register(
+            "before-sign.sts.GetCallerIdentity", lambda request, **_: request.headers.add_header("x-k8s-aws-id", "prod"))
+        signed = urllib.parse.urlsplit(sts.generate_presigned_url("get_caller_identity", ExpiresIn=60, HttpMethod="GET"))
+        self.assertIn("x-k8s-aws-id", signed.query)
+        gateway = urllib.parse.urlsplit(harness.server_url()).netloc
+        for host in (signed.netloc, gateway):
+            connection = http.client.HTTPConnection(gateway, timeout=10)
+            self.addCleanup(connection.close)
+            connection.request("GET", f"/?{signed.query}", headers={"Host": host, "x-k8s-aws-id": "prod"})
+            answer = connection.getresponse()
+            self.assertEqual(200, answer.status)
+            self.assertIn(f"<Arn>{identity['arn']}</Arn>", answer.read().decode())
 
 
 class ControlTest(Case):

@@ -7,6 +7,7 @@ import harness
 from harness import HOME_REGION, LAMBDA_TRUST, POD_TRUST, Case
 
 AGENT = "eks-pod-identity-agent"
+VIEW = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSViewPolicy"
 
 
 def setUpModule():
@@ -162,6 +163,118 @@ class ClusterTest(Case):
         self.refused("NotFoundException", eks.list_tags_for_resource, resourceArn=f"{arn}-x")
 
 
+    def test_how_its_kubernetes_is_reached(self):
+        eks = self.client("eks")
+        plain = self.cluster()
+        self.assertEqual("API_AND_CONFIG_MAP", plain["accessConfig"]["authenticationMode"])
+        vpc = plain["resourcesVpcConfig"]
+        self.assertEqual((True, False), (vpc["endpointPublicAccess"], vpc["endpointPrivateAccess"]))
+        reach = {"endpointPublicAccess": False, "endpointPrivateAccess": True}
+        eks.create_cluster(name="hidden", roleArn=f"arn:aws:iam::{self.account}:role/eks", resourcesVpcConfig=reach,
+                           accessConfig={"authenticationMode": "API"})
+        hidden = eks.describe_cluster(name="hidden")["cluster"]
+        self.assertEqual("API", hidden["accessConfig"]["authenticationMode"])
+        self.assertEqual(reach, {name: hidden["resourcesVpcConfig"][name] for name in reach})
+        self.refused("InvalidParameterException", self.cluster, "wrong", accessConfig={"authenticationMode": "NONE"})
+
+        own = {"endpoint": "https://127.0.0.1:1", "certificateAuthority": "Q0E="}
+        self.control("POST", "settings", {"clusterEndpoint": {"hidden": own}})
+        hidden = eks.describe_cluster(name="hidden")["cluster"]
+        self.assertEqual(own, {"endpoint": hidden["endpoint"], "certificateAuthority": hidden["certificateAuthority"]["data"]})
+        self.assertNotEqual(own["endpoint"], eks.describe_cluster(name="prod")["cluster"]["endpoint"])
+
+
+class AccessEntryTest(Case):
+    def entry(self, principal, cluster="prod", **more):
+        return self.client("eks").create_access_entry(clusterName=cluster, principalArn=principal, **more)["accessEntry"]
+
+    def test_from_creation_to_deletion(self):
+        eks = self.client("eks")
+        self.cluster()
+        reader = self.role("reader", Path="/podgrant/")
+        entry = self.entry(reader, kubernetesGroups=["viewers"], tags={"a": "1"}, clientRequestToken="once")
+        self.assertEqual(entry, self.entry(reader, kubernetesGroups=["viewers"], tags={"a": "1"}, clientRequestToken="once"))
+        arn = entry["accessEntryArn"]
+        self.assertIn(f":access-entry/prod/role/{self.account}/reader/", arn)
+        self.assertEqual(("STANDARD", ["viewers"], {"a": "1"}), (entry["type"], entry["kubernetesGroups"], entry["tags"]))
+        self.assertEqual(f"arn:aws:sts::{self.account}:assumed-role/reader/{{{{SessionName}}}}", entry["username"])
+        response = self.refused("ResourceInUseException", self.entry, reader)
+        self.assertEqual("The specified access entry resource is already in use on this cluster.", response["Error"]["Message"])
+        self.assertEqual(409, response["ResponseMetadata"]["HTTPStatusCode"])
+
+        eks.tag_resource(resourceArn=arn, tags={"b": "2"})
+        eks.untag_resource(resourceArn=arn, tagKeys=["a"])
+        key = {"clusterName": "prod", "principalArn": reader}
+        self.assertEqual({"b": "2"}, eks.describe_access_entry(**key)["accessEntry"]["tags"])
+        self.assertEqual({"b": "2"}, eks.list_tags_for_resource(resourceArn=arn)["tags"])
+        found = self.client("resourcegroupstaggingapi").get_resources(TagFilters=[{"Key": "b"}])["ResourceTagMappingList"]
+        self.assertEqual([arn], [mapping["ResourceARN"] for mapping in found])
+        self.refused("NotFoundException", eks.tag_resource, resourceArn=f"{arn}x", tags={"a": "1"})
+
+        eks.delete_access_entry(**key)
+        for call in (eks.describe_access_entry, eks.delete_access_entry, eks.list_associated_access_policies):
+            response = self.refused("ResourceNotFoundException", call, **key)
+            self.assertIn("principalArn could not be found", response["Error"]["Message"])
+        self.entry(reader)
+        eks.delete_cluster(name="prod")
+        self.refused("ResourceNotFoundException", eks.describe_access_entry, **key)
+        self.cluster()
+        self.assertNotIn(reader, eks.list_access_entries(clusterName="prod")["accessEntries"])
+
+    def test_what_can_not_be_is_refused(self):
+        self.cluster()
+        self.cluster("old", accessConfig={"authenticationMode": "CONFIG_MAP"})
+        reader = self.role("reader", Path="/podgrant/")
+        response = self.refused("InvalidRequestException", self.entry, reader, "old")
+        self.assertIn("authentication mode must be set to one of [API, API_AND_CONFIG_MAP]", response["Error"]["Message"])
+        self.refused("ResourceNotFoundException", self.entry, reader, "nowhere")
+        for principal in ("reader", f"arn:aws:sts::{self.account}:assumed-role/reader/session", "arn:aws:iam::1:role/reader",
+                          f"arn:aws:iam::{self.account}:role/reader", f"arn:aws:iam::{self.account}:role/nobody"):
+            response = self.refused("InvalidParameterException", self.entry, principal)
+            self.assertIn("invalid principal", response["Error"]["Message"])
+        response = self.refused("InvalidParameterException", self.entry, reader, kubernetesGroups=["system:masters"])
+        self.assertEqual("The kubernetes group name system:masters is invalid, it cannot start with system:",
+                         response["Error"]["Message"])
+        self.refused("InvalidParameterException", self.entry, reader, username="eks:me")
+        self.refused("InvalidParameterException", self.entry, reader, type="EC2_LINUX", kubernetesGroups=["viewers"])
+        self.control("POST", "settings", {"clusterCreatingSeconds": 3600})
+        self.cluster("unborn")
+        self.refused("InvalidRequestException", self.entry, reader, "unborn")
+
+    def test_policies(self):
+        eks = self.client("eks")
+        self.cluster()
+        key = {"clusterName": "prod", "principalArn": self.role()}
+        self.refused("ResourceNotFoundException", eks.associate_access_policy, **key, policyArn=VIEW,
+                     accessScope={"type": "cluster"})
+        self.entry(key["principalArn"])
+        scope = {"type": "namespace", "namespaces": ["payments"]}
+        first = eks.associate_access_policy(**key, policyArn=VIEW, accessScope=scope)["associatedAccessPolicy"]
+        again = eks.associate_access_policy(**key, policyArn=VIEW, accessScope={"type": "cluster"})["associatedAccessPolicy"]
+        self.assertEqual((scope, "cluster"), (first["accessScope"], again["accessScope"]["type"]))
+        self.assertEqual(first["associatedAt"], again["associatedAt"])
+        other = VIEW.replace("View", "AdminView")
+        eks.associate_access_policy(**key, policyArn=other, accessScope=scope)
+        pages = list(eks.get_paginator("list_associated_access_policies").paginate(**key, PaginationConfig={"PageSize": 1}))
+        policies = [policy for page in pages for policy in page["associatedAccessPolicies"]]
+        self.assertEqual([1, 1], [len(page["associatedAccessPolicies"]) for page in pages])
+        self.assertEqual([(other, "namespace"), (VIEW, "cluster")],
+                         [(policy["policyArn"], policy["accessScope"]["type"]) for policy in policies])
+        for policy, wrong in ((VIEW, {"type": "namespace"}), ("arn:aws:iam::aws:policy/ReadOnlyAccess", {"type": "cluster"})):
+            self.refused("InvalidParameterException", eks.associate_access_policy, **key, policyArn=policy, accessScope=wrong)
+
+        nodes = self.role("nodes")
+        self.entry(nodes, type="EC2_LINUX")
+        self.refused("InvalidParameterException", eks.associate_access_policy, clusterName="prod", principalArn=nodes,
+                     policyArn=VIEW, accessScope={"type": "cluster"})
+        pages = eks.get_paginator("list_access_entries").paginate(clusterName="prod", PaginationConfig={"PageSize": 1})
+        # The creator has one as well.
+        creator = f"arn:aws:iam::{self.account}:root"
+        self.assertEqual([[nodes], [key["principalArn"]], [creator]], [page["accessEntries"] for page in pages])
+        self.assertEqual([key["principalArn"]],
+                         eks.list_access_entries(clusterName="prod", associatedPolicyArn=VIEW)["accessEntries"])
+
+
 class AddonTest(Case):
     def test_versions(self):
         eks = self.client("eks")
@@ -190,6 +303,31 @@ class AddonTest(Case):
         eks.update_addon(clusterName="prod", addonName=AGENT, addonVersion="v1.3.10-eksbuild.1")
         addon = eks.describe_addon(clusterName="prod", addonName=AGENT)["addon"]
         self.assertEqual(("v1.3.10-eksbuild.1", "ACTIVE"), (addon["addonVersion"], addon["status"]))
+
+    def test_configuration_must_fit_the_schema(self):
+        eks = self.client("eks")
+        self.cluster()
+        agent = {"clusterName": "prod", "addonName": AGENT}
+        schema = json.loads(eks.describe_addon_configuration(
+            addonName=AGENT, addonVersion="v1.3.8-eksbuild.2")["configurationSchema"])
+        self.assertIn("draft-06", schema["$schema"])
+        self.refused("ResourceNotFoundException", eks.describe_addon_configuration, addonName=AGENT, addonVersion="v9")
+        for values, error in (
+            ('{"nodeSelectors":{}}',
+             "$.nodeSelectors: is not defined in the schema and the schema does not allow additional properties"),
+            ("tolerations: [1]", "$.tolerations[0]: integer found, object expected"),
+            ('{"agent":{"additionalArgs":{"-b":true}}}', "$.agent.additionalArgs.-b: boolean found, string expected"),
+            ("null", "$: null found, object expected"),
+        ):
+            response = self.refused("InvalidParameterException", eks.create_addon, **agent, configurationValues=values)
+            self.assertEqual("ConfigurationValue provided in request is not supported: "
+                             f"Json schema validation failed with error: [{error}]", response["Error"]["Message"])
+        self.refused("InvalidParameterException", eks.create_addon, **agent, configurationValues="{")
+        values = '{"affinity":null,"agent":{"additionalArgs":{"-b":"169.254.170.23"}},"resources":{"limits":{"cpu":"1"}}}'
+        self.assertEqual(values, eks.create_addon(**agent, configurationValues=values)["addon"]["configurationValues"])
+        self.refused("InvalidParameterException", eks.update_addon, **agent, configurationValues='{"port":80}')
+        eks.update_addon(**agent, configurationValues="priorityClassName: system-node-critical")
+        eks.create_addon(clusterName="prod", addonName="coredns", configurationValues='{"replicaCount":3}')
 
     def test_associations_an_addon_owns(self):
         eks = self.client("eks")

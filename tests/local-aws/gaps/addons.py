@@ -8,7 +8,7 @@ import uuid
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import eks
 
-from . import associations, clusters, state
+from . import associations, clusters, configuration, state
 from .wire import Refused, json_answer
 
 
@@ -105,23 +105,23 @@ def _version_shown(version, wanted_cluster):
 
 def describe_configuration(call):
     """AWS: the JSON schema that an add-on's configurationValues must fit.
-    ministack: no such operation. Here every add-on has one and the same schema, and nothing is checked against it.
+    ministack: no such operation. Here the agent has one in the form that EKS has, and the others take any object.
     """
     name, version = call.one("addonName"), call.one("addonVersion")
     addon = CATALOGUE.get(name)
     if addon is None or not any(known.name == version for known in addon.versions):
         raise Refused("ResourceNotFoundException", f"No configuration found for add-on {name} version {version}")
-    schema = {"$schema": "http://json-schema.org/draft-06/schema#", "type": "object"}
     return json_answer({
         "addonName": name,
         "addonVersion": version,
-        "configurationSchema": json.dumps(schema),
+        "configurationSchema": json.dumps(configuration.schema(name)),
         "podIdentityConfiguration": [],
     })
 
 
 def create(call):
-    """AWS: refuses unknown names and versions, and clusters not ready; takes the default version where none is named.
+    """AWS: refuses unknown names and versions, clusters not ready, and configuration that does not fit the add-on's
+    schema; takes the default version where none is named.
     ministack: takes anything, at once ACTIVE.
     """
     cluster_name, name = call.path["name"], call.body.get("addonName", "")
@@ -130,6 +130,7 @@ def create(call):
         # The code is the one whose documented meaning fits ("invalid given the state of the cluster"). The text is ours.
         raise Refused("InvalidRequestException", f"Cluster {cluster_name} is not in ACTIVE state", clusterName=cluster_name)
     version = _version_for(cluster, name, call.body.get("addonVersion"))
+    configuration.check(name, call.body.get("configurationValues"))
     key = f"{cluster_name}/{name}"
     if key in eks._addons:
         raise Refused("ResourceInUseException", "Addon already exists.", clusterName=cluster_name, addonName=name)
@@ -175,6 +176,7 @@ def update(call):
     record = _existing(call)
     if _status(record) in ("CREATING", "UPDATING"):
         raise Refused("ResourceInUseException", f"Addon {record['addonName']} is being changed", addonName=record["addonName"])
+    configuration.check(record["addonName"], call.body.get("configurationValues"))
     if call.body.get("addonVersion"):
         cluster = clusters.existing(record["clusterName"])
         record["addonVersion"] = _version_for(cluster, record["addonName"], call.body["addonVersion"])

@@ -36,16 +36,26 @@ def status(cluster):
     return cluster[_OUTCOME]
 
 
+def authentication_mode(cluster):
+    """AWS: CONFIG_MAP where the API makes a cluster, API_AND_CONFIG_MAP where its console does. Here the console's.
+    ministack: none.
+    """
+    return cluster["accessConfig"].get("authenticationMode") or "API_AND_CONFIG_MAP"
+
+
 def shown(cluster, status_now):
-    """AWS: endpoint and certificateAuthority only once ACTIVE; `tags` follow TagResource.
-    ministack: both at once, and the tags of the creation for ever.
+    """AWS: endpoint and certificateAuthority only once ACTIVE; `tags` follow TagResource; accessConfig with its mode.
+    ministack: both at once, the tags of the creation for ever, and accessConfig as it was sent.
     """
     view = {name: value for name, value in cluster.items() if not name.startswith("_")}
     view["status"] = status_now
     view["tags"] = dict(eks._tags.get(cluster["arn"], {}))
     view["health"] = {"issues": []}
+    view["accessConfig"] = {**cluster["accessConfig"], "authenticationMode": authentication_mode(cluster)}
     if status_now == "ACTIVE":
-        view["certificateAuthority"] = {"data": _CA}
+        own = state.setting("clusterEndpoint", get_account_id()).get(cluster["name"], {})
+        view["endpoint"] = own.get("endpoint", view["endpoint"])
+        view["certificateAuthority"] = {"data": own.get("certificateAuthority", _CA)}
     else:
         view.pop("endpoint", None)
         view.pop("certificateAuthority", None)
@@ -53,9 +63,15 @@ def shown(cluster, status_now):
 
 
 async def create(call, ministack_answer):
-    """AWS: a cluster is CREATING for ten minutes, and some end FAILED.
-    ministack: it is ACTIVE within milliseconds.
+    """AWS: a cluster is CREATING for ten minutes, and some end FAILED; its mode and its endpoint's reach are checked.
+    ministack: it is ACTIVE within milliseconds; they are not.
     """
+    mode = (call.body.get("accessConfig") or {}).get("authenticationMode")
+    if mode not in (None, "API", "API_AND_CONFIG_MAP", "CONFIG_MAP"):
+        raise Refused("InvalidParameterException", f"The authenticationMode {mode} is not valid")
+    reach = call.body.get("resourcesVpcConfig") or {}
+    if not reach.get("endpointPublicAccess", True) and not reach.get("endpointPrivateAccess", False):
+        raise Refused("InvalidParameterException", "Private and public endpoint access cannot be false")
     answer = await ministack_answer()
     if answer[0] != 200:
         return answer

@@ -6,7 +6,7 @@ import json
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import eks
 
-from . import addons, associations, clusters, operations, wire
+from . import access_entries, addons, associations, clusters, operations, wire
 from .wire import Refused, json_answer
 
 
@@ -36,7 +36,7 @@ class Call:
 
 def tag_resource(call):
     """AWS: every EKS resource with an ARN can be tagged, and Describe shows the tags.
-    ministack: not associations.
+    ministack: not associations, nor access entries by an ARN of AWS's form.
     """
     arn = _taggable(call.path["resourceArn"])
     eks._tags[arn] = {**eks._tags.get(arn, {}), **call.body.get("tags", {})}
@@ -62,12 +62,14 @@ def list_fargate_profiles(call):
 
 
 def _taggable(arn):
-    prefix = f"arn:aws:eks:{get_region()}:{get_account_id()}:podidentityassociation/"
-    if arn.startswith(prefix):
-        known = any(a["associationArn"] == arn for a in eks._pod_identity_associations.values())
-        if not known:
-            raise Refused("NotFoundException", f"No resource found for ARN: {arn}")
-        return arn
+    for kind, name, known in (
+        ("podidentityassociation", "associationArn", eks._pod_identity_associations),
+        ("access-entry", "accessEntryArn", eks._access_entries),
+    ):
+        if arn.startswith(f"arn:aws:eks:{get_region()}:{get_account_id()}:{kind}/"):
+            if not any(record[name] == arn for record in known.values()):
+                raise Refused("NotFoundException", f"No resource found for ARN: {arn}")
+            return arn
     known_arn, error = eks._resolve_tag_resource_arn(arn)
     if error:
         # ministack's codes are those of the other EKS operations; the model gives tag operations their own two.
@@ -78,16 +80,21 @@ def _taggable(arn):
 
 # Answered here, from ministack's stores.
 ANSWERS = {
+    "AssociateAccessPolicy": access_entries.associate,
+    "CreateAccessEntry": access_entries.create,
     "CreateAddon": addons.create,
     "CreatePodIdentityAssociation": associations.create,
     "DeleteAddon": addons.delete,
     "DeletePodIdentityAssociation": associations.delete,
+    "DescribeAccessEntry": access_entries.describe,
     "DescribeAddon": addons.describe,
     "DescribeAddonConfiguration": addons.describe_configuration,
     "DescribeAddonVersions": addons.describe_versions,
     "DescribeCluster": clusters.describe,
     "DescribePodIdentityAssociation": associations.describe,
+    "ListAccessEntries": access_entries.list_entries,
     "ListAddons": addons.list_addons,
+    "ListAssociatedAccessPolicies": access_entries.list_policies,
     "ListClusters": clusters.list_clusters,
     "ListFargateProfiles": list_fargate_profiles,
     "ListPodIdentityAssociations": associations.list_associations,
@@ -99,7 +106,11 @@ ANSWERS = {
 }
 
 # Answered by ministack, and then put right.
-CORRECTIONS = {"CreateCluster": clusters.create, "DeleteCluster": clusters.delete}
+CORRECTIONS = {
+    "CreateCluster": clusters.create,
+    "DeleteAccessEntry": access_entries.delete,
+    "DeleteCluster": clusters.delete,
+}
 
 
 class Handler:

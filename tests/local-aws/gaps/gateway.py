@@ -7,6 +7,7 @@ from ministack.core.responses import get_account_id, get_region
 from ministack.core.router import extract_access_key_id
 
 from . import (
+    access_entries,
     buses,
     control,
     eks_api,
@@ -87,6 +88,7 @@ def install():
     buses.install()
     event_sources.install()
     functions.install()
+    access_entries.install()
     eks_api.install(app.SERVICE_HANDLERS)
     iam_api.install(app.SERVICE_HANDLERS)
     tag_index.install(app.SERVICE_HANDLERS)

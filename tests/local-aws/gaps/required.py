@@ -11,8 +11,8 @@ REQUIRED_NAMES = {
     "ministack.core.responses": ("get_account_id", "get_region", "request_scope"),
     "ministack.core.router": ("extract_access_key_id",),
     "ministack.services.eks": (
-        "_access_entries", "_addons", "_clusters", "_nodegroups", "_pia_key", "_pod_identity_associations",
-        "_resolve_tag_resource_arn", "_tags",
+        "_access_entries", "_access_policies", "_addons", "_ae_key", "_ap_key", "_build_access_entry", "_clusters",
+        "_nodegroups", "_pia_key", "_pod_identity_associations", "_resolve_tag_resource_arn", "_tags",
     ),
     "ministack.services.eventbridge": (
         "_archive_event", "_dispatch_event", "_dispatch_to_event_bus", "_event_buses", "_invoke_target", "_put_events",

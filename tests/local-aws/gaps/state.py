@@ -17,6 +17,8 @@ DEFAULT_SETTINGS = {
     "addonCreatingSeconds": 0,
     # Names of clusters whose creation ends FAILED instead of ACTIVE.
     "clusterFails": [],
+    # Cluster → {"endpoint": "https://127.0.0.1:1", "certificateAuthority": "<base64>"}, for a Kubernetes API of the test's own.
+    "clusterEndpoint": {},
     # "cluster/addon" → {"status": "DEGRADED", "issues": [{"code": …, "message": …, "resourceIds": […]}]}
     "addonHealth": {},
     # Role name → {"date": "2026-11-24T03:00:00Z", "region": "eu-west-1"}, as AWS's access tracking would have it.

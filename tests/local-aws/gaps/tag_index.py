@@ -12,13 +12,15 @@ _DEFAULT_PAGE = 50
 
 
 def eks_resources():
-    """AWS: GetResources lists tagged clusters, add-ons and associations of the region asked.
+    """AWS: GetResources lists tagged clusters, add-ons, associations and access entries of the region
+    asked.
     ministack: nothing of EKS.
     """
     # Tags live in one store for all regions; the resources live by region, so start from these.
     arns = [cluster["arn"] for cluster in eks._clusters.values()]
     arns += [addon["addonArn"] for addon in eks._addons.values()]
     arns += [association["associationArn"] for association in eks._pod_identity_associations.values()]
+    arns += [entry["accessEntryArn"] for entry in eks._access_entries.values()]
     for arn in arns:
         tags = eks._tags.get(arn)
         if tags:
