@@ -1,6 +1,6 @@
 //! What podgrant puts on the bus when something was done or refused.
 
-use podgrant_core::plan::RevokeReason;
+use podgrant_core::plan::{NodeCount, RevokeReason};
 use podgrant_core::{
     AssociationId, Change, ClusterId, Finding, FindingKind, Mark, Namespace, RoleArn, RoleId, ServiceAccount,
     Subject, Workload,
@@ -71,6 +71,9 @@ pub struct AgentInstalled {
     pub cluster: ClusterId,
     /// The add-on's version, such as `v1.3.8-eksbuild.2`.
     pub version: String,
+    /// As the cluster itself says; absent where it could not be asked, and EKS's word counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<NodeCount>,
     pub cause: Cause,
 }
 
@@ -174,13 +177,14 @@ impl OutcomeEvent {
                 }
             }
             // Installed is not healthy: that is announced when it is so.
-            // Told when the agent is healthy.
-            Change::InstallAgent { .. } | Change::UpdateAgent { .. } | Change::RemoveAgent { .. } => {
-                return None;
-            }
-            Change::AnnounceAgent { cluster, version } => Self::AgentInstalled(AgentInstalled {
+            Change::InstallAgent { .. }
+            | Change::UpdateAgent { .. }
+            | Change::RemoveAgent { .. }
+            | Change::OpenKubernetes { .. } => return None,
+            Change::AnnounceAgent { cluster, version, nodes } => Self::AgentInstalled(AgentInstalled {
                 cluster: cluster.clone(),
                 version: version.clone(),
+                nodes: *nodes,
                 cause,
             }),
             Change::AnnounceCluster { cluster } => {

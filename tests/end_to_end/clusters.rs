@@ -54,6 +54,70 @@ async fn a_new_cluster_gets_its_agent_and_the_grants_that_waited_for_it() -> Res
 }
 
 #[tokio::test]
+async fn a_cluster_that_fails_ends_with_its_reason() -> Result<()> {
+    play(&[], async |podgrant| {
+        let account = &podgrant.account;
+        account.settings(json!({"clusterCreatingSeconds": 3600, "clusterFails": ["doomed"]}))?;
+        account.create_cluster(HOME, "doomed", &[]).await?;
+        wait_for("install-agent to have looked twice", MINUTE, || async {
+            Ok((count_calls(account, "eks:DescribeCluster")? >= 2).then_some(()))
+        })
+        .await?;
+        account.settings(json!({"clusterCreatingSeconds": 0}))?;
+        let told = podgrant.outcome("Cluster Needs Attention", |_| true).await?;
+        same("the kind", &told["detail"]["kind"], &json!("cluster-failed"))?;
+        podgrant.settled().await?;
+        same("times told", podgrant.told("Cluster Needs Attention").await?.len(), 1)?;
+        same("times announced", podgrant.told("Cluster Ready").await?.len(), 0)?;
+        same("CreateAddon calls", count_calls(account, "eks:CreateAddon")?, 0)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_agent_that_falls_ill_is_explained_and_its_recovery_is_news() -> Result<()> {
+    play(&[], async |podgrant| {
+        let account = &podgrant.account;
+        account.create_cluster(HOME, "prod", &[]).await?;
+        podgrant.outcome("Agent Installed", |_| true).await?;
+        podgrant.settled().await?;
+        let ill = |code: &str| {
+            let issues = json!([{"code": code, "message": "EKS's own words", "resourceIds": []}]);
+            let health = json!({"prod/eks-pod-identity-agent": {"status": "DEGRADED", "issues": issues}});
+            account.settings(json!({"addonHealth": health}))?;
+            let detail =
+                json!({"clusterName": "prod", "addonName": "eks-pod-identity-agent", "status": "DEGRADED"});
+            account.eks_event(HOME, "EKS Addon Health Degraded", &detail)
+        };
+        // What a person has to mend is told at once.
+        ill("AdmissionRequestDenied")?;
+        let told = podgrant.outcome("Cluster Needs Attention", |_| true).await?["detail"].take();
+        same("the kind", &told["kind"], &json!("agent-unhealthy"))?;
+        let reason = told["reason"].as_str().context("no reason")?;
+        ensure!(reason.contains("EKS's own words (an admission webhook"), "{reason}");
+        podgrant.settled().await?;
+
+        // What may mend itself is waited for, and its end is news: no event of EKS's is needed.
+        let looks = count_calls(account, "eks:DescribeAddon")?;
+        ill("InsufficientNumberOfReplicas")?;
+        wait_for("install-agent to have looked three times more", MINUTE, || async {
+            Ok((count_calls(account, "eks:DescribeAddon")? >= looks + 3).then_some(()))
+        })
+        .await?;
+        same("times installed", podgrant.told("Agent Installed").await?.len(), 1)?;
+        account.settings(json!({"addonHealth": {}}))?;
+        wait_for("the recovery to be told", MINUTE, || async {
+            Ok((podgrant.told("Agent Installed").await?.len() == 2).then_some(()))
+        })
+        .await?;
+        podgrant.settled().await?;
+        same("times told of trouble", podgrant.told("Cluster Needs Attention").await?.len(), 1)?;
+        same("UpdateAddon calls", count_calls(account, "eks:UpdateAddon")?, 0)
+    })
+    .await
+}
+
+#[tokio::test]
 async fn clusters_and_roles_of_another_region_are_served_from_home() -> Result<()> {
     play(&[], async |podgrant| {
         let account = &podgrant.account;

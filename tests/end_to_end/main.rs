@@ -6,6 +6,7 @@ mod clusters;
 mod delivery;
 mod foreign;
 mod grants;
+mod inside;
 mod operations;
 mod orphans;
 mod sweeps;

@@ -95,8 +95,10 @@ async fn a_cluster_that_failed_gets_no_agent() {
     w.aws.set_cluster_status(EU, "prod-eu", "FAILED");
     assert_snapshot!(w.install_agent(&cluster_created()).await, @"
     done
-    ! cluster not ready: eu-west-1/prod-eu: the cluster is FAILED; it gets no agent
+    ! cluster failed: eu-west-1/prod-eu: the cluster is FAILED; it gets no agent
     eks eu-west-1 DescribeCluster prod-eu
+    events eu-west-1 PutEvents 1
+    * Cluster Needs Attention eu-west-1/prod-eu cluster-failed
     ");
 }
 

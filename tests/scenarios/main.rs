@@ -5,10 +5,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod adapters;
+mod agent_table;
 mod agents;
 mod batches;
 mod clean_up;
 mod fleet;
+mod inside;
+mod kubernetes;
 mod races;
 mod roles;
 mod standing;

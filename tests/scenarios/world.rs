@@ -9,7 +9,7 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use podgrant_aws::Aws;
+use podgrant_aws::{Aws, Lookout};
 use podgrant_core::Verdict;
 use podgrant_events::{
     AccessGranted, AccessRemoved, AgentInstalled, ClusterReady, DeletionsWithheld, FindingDetail, Incoming,
@@ -25,6 +25,8 @@ use serde_json::{Value, json};
 pub const NOW: i64 = 1_772_446_530;
 pub const EU: &str = "eu-west-1";
 pub const US: &str = "us-east-1";
+pub const ACCESS_KEY: &str = "AKIDSCENARIOS";
+pub const SECRET_KEY: &str = "no-secret";
 pub const QUEUE: &str = "https://sqs.eu-west-1.amazonaws.com/111122223333/podgrant";
 
 pub struct World {
@@ -34,7 +36,10 @@ pub struct World {
     now: Arc<AtomicI64>,
     /// Seconds that an invocation has.
     pub time_left: i64,
+    /// How install-agent looks beyond EKS's own word, if it does.
+    pub lookout: Option<Lookout>,
     queue: Mutex<Vec<Value>>,
+    told: Mutex<Vec<Event>>,
 }
 
 impl World {
@@ -64,7 +69,8 @@ impl World {
         ]);
         all.extend(variables.iter().copied());
         let config = Config::from_variables(|name| all.get(name).map(ToString::to_string)).unwrap();
-        let credentials = aws_sdk_eks::config::Credentials::new("AKID", "no-secret", None, None, "scenarios");
+        let credentials =
+            aws_sdk_eks::config::Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "scenarios");
         let moment = Duration::from_millis(1);
         let sdk = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(EU))
@@ -75,7 +81,16 @@ impl World {
             .load()
             .await;
         let now = Arc::new(AtomicI64::new(NOW));
-        Self { aws, config, sdk, now, time_left: 60, queue: Mutex::default() }
+        Self {
+            aws,
+            config,
+            sdk,
+            now,
+            time_left: 60,
+            lookout: None,
+            told: Mutex::default(),
+            queue: Mutex::default(),
+        }
     }
 
     /// As the samples' role, with this grant.
@@ -84,7 +99,10 @@ impl World {
     }
 
     pub fn flow(&self, function: Function) -> Flow {
-        let aws = Aws::new(&self.sdk, &self.config.regions, self.config.tag_keys.clone());
+        let lookout = self.lookout.clone().filter(|_| function == Function::InstallAgent);
+        let lookout = lookout.map(|lookout| self.config.kubernetes.applied_to(lookout));
+        let aws =
+            Aws::new(&self.sdk, &self.config.regions, self.config.tag_keys.clone()).with_lookout(lookout);
         let now = Arc::clone(&self.now);
         let clock = Clock::from_fn(move || now.load(Ordering::Relaxed) * 1000);
         Flow { function, aws, config: self.config.clone(), clock }
@@ -92,6 +110,11 @@ impl World {
 
     pub fn deadline(&self) -> i64 {
         (self.now.load(Ordering::Relaxed) + self.time_left) * 1000
+    }
+
+    /// The clock's hand, in seconds since 1970, for what takes time by itself.
+    pub fn clock_hand(&self) -> Arc<AtomicI64> {
+        Arc::clone(&self.now)
     }
 
     pub fn pass(&self, seconds: i64) {
@@ -148,6 +171,15 @@ impl World {
         self.aws.associations(region, cluster).iter().map(shown).collect()
     }
 
+    /// The details of the events of one kind in the last story.
+    pub fn told_of(&self, detail_type: &str) -> Vec<Value> {
+        let told = self.told.lock().unwrap();
+        told.iter()
+            .filter(|event| event.detail_type == detail_type)
+            .map(|event| event.detail.clone())
+            .collect()
+    }
+
     pub fn forget(&self) {
         self.aws.clear_calls();
         self.aws.clear_sent();
@@ -184,6 +216,7 @@ impl World {
             line(tell_message(&message, self.now.load(Ordering::Relaxed)));
             self.queue.lock().unwrap().push(serde_json::from_str(&message.body).unwrap());
         }
+        *self.told.lock().unwrap() = self.aws.events();
         self.forget();
         story
     }

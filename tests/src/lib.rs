@@ -3,7 +3,8 @@
 //! Two of them, each for its work: [`local_aws`] runs the real bootstraps on an
 //! emulator that others wrote, so that it can disagree with us; [`fake`] is an
 //! in-process EKS and IAM with AWS's paging, delays and faults, for what an
-//! emulator can't play.
+//! emulator can't play. [`local_kubernetes`] is a real API server, as the clusters of either have one.
 
 pub mod fake;
 pub mod local_aws;
+pub mod local_kubernetes;

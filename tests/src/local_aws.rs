@@ -119,7 +119,7 @@ pub fn root() -> PathBuf {
 }
 
 /// A program of the virtual environment that `cargo xtask` installs.
-fn bin(name: &str) -> Result<PathBuf> {
+pub(crate) fn bin(name: &str) -> Result<PathBuf> {
     let folder = std::env::var_os("PODGRANT_LOCAL_AWS_BIN")
         .map_or_else(|| root().join("target/local-aws/venv/bin"), PathBuf::from);
     let program = folder.join(name);
@@ -130,7 +130,7 @@ fn bin(name: &str) -> Result<PathBuf> {
 }
 
 /// The name of this program, without the hash that cargo gives to test binaries.
-fn program() -> Result<String> {
+pub(crate) fn program() -> Result<String> {
     let path = std::env::current_exe()?;
     let name = path.file_stem().context("this program has no name")?.to_string_lossy();
     Ok(name.split('-').next().unwrap_or_default().to_owned())

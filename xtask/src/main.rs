@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod build;
 mod local_aws;
+mod local_kubernetes;
 mod run;
 
 /// podgrant's own commands. Each installs what it needs under target/, from package registries only.

@@ -1,8 +1,8 @@
 //! The agent add-on.
 
 use aws_sdk_eks::types::ResolveConflicts;
-use podgrant_core::agent::AGENT_ADDON;
-use podgrant_core::agent::version::OfferedVersion;
+use podgrant_core::agent::version::{OfferedVersion, choose};
+use podgrant_core::agent::{AGENT_ADDON, AgentSettings};
 use podgrant_core::model::{Agent, AgentIssue, Nodes};
 use podgrant_core::{Cluster, ClusterId};
 
@@ -75,6 +75,45 @@ impl Aws {
         Ok(offered)
     }
 
+    /// What about the configured values does not fit the version that the cluster would get. Where
+    /// the schema can't be had, nothing is said: EKS checks once more.
+    pub(crate) async fn agent_misfits(
+        &self,
+        cluster: &Cluster,
+        settings: &AgentSettings,
+        offered: &[OfferedVersion],
+    ) -> Vec<String> {
+        let (Some(values), Some(lookout)) = (&settings.configuration, &self.lookout) else {
+            return Vec::new();
+        };
+        // Without a version there is no agent to configure: the plan says why.
+        let wanted = settings.wanted_on(cluster, &self.keys);
+        let Ok(version) = wanted.and_then(|wanted| choose(&wanted, offered, &cluster.version)) else {
+            return Vec::new();
+        };
+        match self.agent_schema(&cluster.id, &version.to_string()).await {
+            Ok(schema) => lookout.misfits(&schema, values),
+            Err(error) => {
+                tracing::warn!(%error, "the agent's schema can't be had: its configuration goes unchecked");
+                Vec::new()
+            }
+        }
+    }
+
+    /// The JSON schema of a version's configuration values.
+    async fn agent_schema(&self, cluster: &ClusterId, version: &str) -> Result<String, AwsError> {
+        let answer = self
+            .region(&cluster.region)?
+            .eks
+            .describe_addon_configuration()
+            .addon_name(AGENT_ADDON)
+            .addon_version(version)
+            .send()
+            .await
+            .map_err(|error| AwsError::of("eks:DescribeAddonConfiguration", version, error))?;
+        Ok(answer.configuration_schema.unwrap_or_default())
+    }
+
     /// What the cluster's pods run on, as far as EKS shows it.
     pub(crate) async fn nodes(&self, cluster: &ClusterId) -> Result<Nodes, AwsError> {
         let eks = &self.region(&cluster.region)?.eks;
@@ -100,6 +139,7 @@ impl Aws {
         cluster: &ClusterId,
         version: &str,
         configuration: Option<&str>,
+        overwrite: bool,
     ) -> Result<(), AwsError> {
         self.region(&cluster.region)?
             .eks
@@ -108,8 +148,8 @@ impl Aws {
             .addon_name(AGENT_ADDON)
             .addon_version(version)
             .set_configuration_values(configuration.map(str::to_owned))
-            // A self-managed agent is not overwritten: the add-on then tells the conflict.
-            .resolve_conflicts(ResolveConflicts::None)
+            // A self-managed agent is not overwritten unasked: the add-on then tells the conflict.
+            .resolve_conflicts(if overwrite { ResolveConflicts::Overwrite } else { ResolveConflicts::None })
             .tags(self.keys.key("managed"), "v1")
             .send()
             .await
@@ -140,14 +180,16 @@ impl Aws {
             .map_err(|error| AwsError::of("eks:UpdateAddon", cluster.to_string(), error))
     }
 
-    /// Removes the agent. Gone is gone, whoever was quicker.
-    pub(crate) async fn remove_agent(&self, cluster: &ClusterId) -> Result<(), AwsError> {
+    /// Removes the agent. Gone is gone, whoever was quicker. With `preserve` only EKS's
+    /// record of it goes, and what runs in the cluster stays.
+    pub(crate) async fn remove_agent(&self, cluster: &ClusterId, preserve: bool) -> Result<(), AwsError> {
         let removed = self
             .region(&cluster.region)?
             .eks
             .delete_addon()
             .cluster_name(cluster.name.as_str())
             .addon_name(AGENT_ADDON)
+            .preserve(preserve)
             .send()
             .await
             .map_err(|error| AwsError::of("eks:DeleteAddon", cluster.to_string(), error));

@@ -56,16 +56,22 @@ impl Aws {
             Change::Update { association, mark } => self.update(association, mark, snapshot, cause).await,
             Change::Revoke { association, .. } => self.revoke(association, snapshot).await,
             // Installed is not healthy yet: someone has to come back and look.
-            Change::InstallAgent { cluster, version, configuration } => {
-                let installed = self.install_agent(cluster, version, configuration.as_deref()).await;
+            Change::InstallAgent { cluster, version, configuration, overwrite } => {
+                let installed =
+                    self.install_agent(cluster, version, configuration.as_deref(), *overwrite).await;
                 installed.map(|()| (starting(cluster), None))
             }
             Change::UpdateAgent { cluster, agent, version } => {
                 self.update_agent(cluster, agent, version).await.map(|()| (starting(cluster), None))
             }
-            Change::RemoveAgent { cluster, again, .. } => {
+            Change::RemoveAgent { cluster, agent, again } => {
                 let ended = if *again { starting(cluster) } else { Verdict::Done };
-                self.remove_agent(cluster).await.map(|()| (ended, None))
+                // What it is in conflict with is somebody's agent that runs.
+                let preserve = *again && agent.is_in_conflict();
+                self.remove_agent(cluster, preserve).await.map(|()| (ended, None))
+            }
+            Change::OpenKubernetes { cluster } => {
+                self.open_kubernetes(cluster).await.map(|()| (Verdict::Done, None))
             }
             // Their whole effect is the event that the report sends.
             Change::AnnounceAgent { .. } | Change::AnnounceCluster { .. } => Ok((Verdict::Done, None)),
@@ -212,6 +218,10 @@ fn wanted_after_all(association: &Association) -> Verdict {
 }
 
 fn not_yet(change: &Change, reason: impl Into<String>) -> Verdict {
+    // Looking inside is worth no wait: whoever looks next opens it.
+    if matches!(change, Change::OpenKubernetes { .. }) {
+        return Verdict::Dropped { reason: reason.into() };
+    }
     Verdict::NotYet(Wait { reason: reason.into(), follow_up: follow_up(change) })
 }
 
@@ -232,6 +242,7 @@ fn follow_up(change: &Change) -> FollowUp {
         Change::InstallAgent { cluster, .. }
         | Change::UpdateAgent { cluster, .. }
         | Change::RemoveAgent { cluster, .. }
+        | Change::OpenKubernetes { cluster }
         | Change::AnnounceAgent { cluster, .. } => FollowUp::AgentStarting { cluster: cluster.clone() },
         Change::AnnounceCluster { cluster } => FollowUp::ClusterCreating { cluster: cluster.clone() },
     }
@@ -239,6 +250,10 @@ fn follow_up(change: &Change) -> FollowUp {
 
 fn verdict_of(change: &Change, error: &AwsError) -> Verdict {
     let reason = error.to_string();
+    // Nor a failed message.
+    if matches!(change, Change::OpenKubernetes { .. }) {
+        return Verdict::Refused { reason };
+    }
     match error.meaning {
         // The cluster went meanwhile, and took the association along.
         Meaning::NotFound => Verdict::Dropped { reason },

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use aws_sdk_eks::types::AuthenticationMode;
 use futures_util::{StreamExt, stream};
-use podgrant_core::model::ClusterKind;
+use podgrant_core::model::{ClusterKind, KubernetesApi};
 use podgrant_core::{Cluster, ClusterId, ClusterName, ClusterStatus, Region};
 
 use crate::{Aws, AwsError, CONCURRENT_CALLS};
@@ -98,10 +99,22 @@ fn read_cluster(id: &ClusterId, cluster: aws_sdk_eks::types::Cluster) -> Cluster
             format!("{code}: {}", issue.message().unwrap_or_default())
         })
         .collect();
+    let api = cluster.endpoint().zip(cluster.certificate_authority().and_then(|ca| ca.data())).map(
+        |(endpoint, certificate_authority)| KubernetesApi {
+            endpoint: endpoint.to_owned(),
+            certificate_authority: certificate_authority.to_owned(),
+            public: cluster.resources_vpc_config().is_none_or(|vpc| vpc.endpoint_public_access()),
+            takes_access_entries: cluster
+                .access_config()
+                .and_then(|access| access.authentication_mode())
+                .is_some_and(|mode| *mode != AuthenticationMode::ConfigMap),
+        },
+    );
     Cluster {
         id: id.clone(),
         kind,
         issues,
+        api,
         arn: cluster.arn.unwrap_or_default(),
         status: cluster.status.map_or(ClusterStatus::Other("unknown".to_owned()), |s| s.as_str().into()),
         version: cluster.version.unwrap_or_default(),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use podgrant_core::{Region, TagKeys};
@@ -17,17 +18,23 @@ mod apply;
 mod associations;
 mod clusters;
 mod error;
+mod kubernetes;
 mod observe;
 mod publish;
 mod roles;
 
 pub use error::{AwsError, Meaning};
+pub use kubernetes::Lookout;
 pub use observe::View;
 pub use publish::{BusEvent, DelayedMessage};
 
 /// How many calls run side by side: EKS's and IAM's unpublished limits are low
 /// (assume 5 to 10 calls a second).
 const CONCURRENT_CALLS: usize = 6;
+
+/// How many clusters are looked into side by side. Each is an API of its own, most of the time is waiting, and
+/// each look holds a page of nodes in memory.
+const CONCURRENT_LOOKS: usize = 12;
 
 /// podgrant's view of AWS: one client for each service, and for each region where
 /// clusters are looked for.
@@ -38,6 +45,8 @@ pub struct Aws {
     events: aws_sdk_eventbridge::Client,
     sqs: aws_sdk_sqs::Client,
     regions: BTreeMap<Region, Regional>,
+    credentials: Option<SharedCredentialsProvider>,
+    lookout: Option<Lookout>,
 }
 
 #[derive(Debug, Clone)]
@@ -80,7 +89,14 @@ impl Aws {
             events: aws_sdk_eventbridge::Client::new(config),
             sqs: aws_sdk_sqs::Client::new(config),
             regions: regions.iter().map(|region| (region.clone(), regional(region))).collect(),
+            credentials: config.credentials_provider(),
+            lookout: None,
         }
+    }
+
+    /// Also looks beyond EKS's own word.
+    pub fn with_lookout(self, lookout: Option<Lookout>) -> Self {
+        Self { lookout, ..self }
     }
 
     /// The names of podgrant's tags.

@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use std::future::Future;
 
 use futures_util::{StreamExt, stream};
+use podgrant_core::agent::pods::Inside;
+use podgrant_core::agent::{AgentSettings, is_worth_a_look};
 use podgrant_core::model::Gap;
 use podgrant_core::{
     Association, AssociationId, Cluster, ClusterId, ClusterName, Role, RoleTags, Snapshot, Workload,
@@ -15,7 +17,7 @@ use podgrant_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::associations::Index;
-use crate::{Aws, AwsError, CONCURRENT_CALLS, Meaning};
+use crate::{Aws, AwsError, CONCURRENT_CALLS, CONCURRENT_LOOKS, Meaning};
 
 /// What a pass has to look at. An event is a hint where to look, never the truth.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,19 +37,27 @@ pub enum View {
     ClusterGone { cluster: ClusterId },
     /// Every role, cluster and association.
     Fleet,
-    /// One cluster's agent.
-    ClusterAgent { cluster: ClusterId },
+    /// One cluster's agent, and whether it is as these settings want it.
+    ClusterAgent { cluster: ClusterId, settings: AgentSettings },
     /// Every cluster's agent.
-    FleetAgents,
+    FleetAgents { settings: AgentSettings },
 }
 
 impl Aws {
     /// Looks at AWS. What could not be read is a gap in the snapshot.
     ///
+    /// `look_time_is_up` is asked before each look into a cluster: what EKS itself says is worth more than
+    /// looks that leave no time to act on it.
+    ///
     /// # Errors
     /// Only where nothing useful can be said without the answer: the one role or
     /// cluster that the view is about.
-    pub async fn observe(&self, view: &View, now: i64) -> Result<Snapshot, AwsError> {
+    pub async fn observe(
+        &self,
+        view: &View,
+        now: i64,
+        look_time_is_up: impl Fn() -> bool,
+    ) -> Result<Snapshot, AwsError> {
         let regions = self.regions.keys().cloned().collect();
         let mut snapshot = Snapshot { observed_at: now, regions, ..Snapshot::default() };
         match view {
@@ -60,17 +70,21 @@ impl Aws {
                 self.observe_cluster_gone(cluster, &mut snapshot).await?;
             }
             View::Fleet => self.observe_fleet(&mut snapshot).await?,
-            View::ClusterAgent { cluster } => {
+            View::ClusterAgent { cluster, settings } => {
                 snapshot.scope.clusters = Some([cluster.clone()].into());
                 match self.cluster(cluster).await? {
-                    Some(found) => self.observe_agents(&[found], &mut snapshot).await,
+                    Some(found) => {
+                        self.observe_agents(&[found], settings, &mut snapshot).await;
+                        self.look_into_clusters(look_time_is_up, &mut snapshot).await;
+                    }
                     None => drop(snapshot.clusters_gone.insert(cluster.clone())),
                 }
             }
-            View::FleetAgents => {
+            View::FleetAgents { settings } => {
                 let found = self.fleet().await;
                 let clusters = snapshot.take(found);
-                self.observe_agents(&clusters, &mut snapshot).await;
+                self.observe_agents(&clusters, settings, &mut snapshot).await;
+                self.look_into_clusters(look_time_is_up, &mut snapshot).await;
             }
         }
         Ok(snapshot)
@@ -211,7 +225,7 @@ impl Aws {
         Ok(())
     }
 
-    async fn observe_agents(&self, clusters: &[Cluster], snapshot: &mut Snapshot) {
+    async fn observe_agents(&self, clusters: &[Cluster], settings: &AgentSettings, snapshot: &mut Snapshot) {
         let wanted = clusters.iter().filter(|cluster| {
             self.is_open(cluster)
                 && !cluster.kind.connected
@@ -219,7 +233,7 @@ impl Aws {
         });
         let seen = side_by_side(wanted, |cluster| async move {
             let mut seen = Snapshot::default();
-            let result = self.observe_agent(cluster, &mut seen).await;
+            let result = self.observe_agent(cluster, settings, &mut seen).await;
             (cluster.id.clone(), result.map(|()| seen))
         })
         .await;
@@ -230,6 +244,7 @@ impl Aws {
                     snapshot.agents.extend(seen.agents);
                     snapshot.agent_versions.extend(seen.agent_versions);
                     snapshot.nodes.extend(seen.nodes);
+                    snapshot.agent_misfits.extend(seen.agent_misfits);
                     snapshot.associations.extend(seen.associations);
                 }
                 Err(error) => snapshot.gap(Some(id), &error),
@@ -238,7 +253,13 @@ impl Aws {
     }
 
     /// The agent of one cluster, and what is needed to decide about it.
-    async fn observe_agent(&self, cluster: &Cluster, seen: &mut Snapshot) -> Result<(), AwsError> {
+    async fn observe_agent(
+        &self,
+        cluster: &Cluster,
+        settings: &AgentSettings,
+        seen: &mut Snapshot,
+    ) -> Result<(), AwsError> {
+        let id = || cluster.id.clone();
         let agent = self.agent(&cluster.id).await?;
         let remove = cluster.tag(&self.keys, "agent") == Some("remove");
         match agent {
@@ -248,16 +269,46 @@ impl Aws {
             None if remove => {}
             Some(_) => {
                 let versions = self.agent_versions(cluster).await?;
-                seen.agent_versions.insert(cluster.id.clone(), versions);
+                seen.agent_versions.insert(id(), versions);
             }
             None => {
-                seen.nodes.insert(cluster.id.clone(), self.nodes(&cluster.id).await?);
+                seen.nodes.insert(id(), self.nodes(&cluster.id).await?);
                 let versions = self.agent_versions(cluster).await?;
-                seen.agent_versions.insert(cluster.id.clone(), versions);
+                let misfits = self.agent_misfits(cluster, settings, &versions).await;
+                seen.agent_misfits.insert(id(), misfits);
+                seen.agent_versions.insert(id(), versions);
             }
         }
-        seen.agents.extend(agent.map(|agent| (cluster.id.clone(), agent)));
+        seen.agents.extend(agent.map(|agent| (id(), agent)));
         Ok(())
+    }
+
+    /// Asks the clusters themselves about their agents, where that would change anything. All of EKS's answers
+    /// are in by then: a cluster that is slow to answer, or does not, delays none of them.
+    async fn look_into_clusters(&self, time_is_up: impl Fn() -> bool, snapshot: &mut Snapshot) {
+        let worth_it = snapshot.clusters.values().filter(|cluster| {
+            let nodes = snapshot.nodes.get(&cluster.id).copied().unwrap_or_default();
+            snapshot.scope.holds_cluster(&cluster.id)
+                && snapshot.is_readable(&cluster.id)
+                && self.is_open(cluster)
+                && !cluster.kind.connected
+                && is_worth_a_look(cluster, snapshot.agents.get(&cluster.id), nodes, &self.keys)
+        });
+        let (now, time_is_up) = (snapshot.observed_at, &time_is_up);
+        let looks: Vec<_> = stream::iter(worth_it)
+            .map(|cluster| async move {
+                let inside = if time_is_up() {
+                    let why = "no time was left for a look; the next pass looks again".to_owned();
+                    Some(Inside::Unseen { why })
+                } else {
+                    self.look_inside(cluster, now).await
+                };
+                inside.map(|inside| (cluster.id.clone(), inside))
+            })
+            .buffer_unordered(CONCURRENT_LOOKS)
+            .collect()
+            .await;
+        snapshot.inside.extend(looks.into_iter().flatten());
     }
 
     /// Whether anything can be done on a cluster now. Of others nothing is asked:

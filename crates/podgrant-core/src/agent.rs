@@ -2,13 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Agent, AgentIssue, Cluster, Snapshot};
+use crate::model::{Agent, AgentIssue, Cluster, ClusterStatus, Nodes, Snapshot};
 use crate::outcome::{Finding, FindingKind, FollowUp, Wait};
-use crate::plan::{Announce, Change, Plan};
+use crate::plan::{Announce, Change, NodeCount, Plan};
 use crate::tags::TagKeys;
 
+pub mod pods;
 pub mod version;
 
+use pods::{AccessEntry, Inside, name_some};
 use version::{AddonVersion, WantedVersion, choose};
 
 /// The EKS add-on without which no association works.
@@ -21,6 +23,20 @@ pub struct AgentSettings {
     /// The add-on's configuration values, as JSON; none: AWS's defaults. They are
     /// given to agents that podgrant installs, and never to one that stands.
     pub configuration: Option<String>,
+}
+
+impl AgentSettings {
+    /// The version that a cluster should run: its own tag's, else the configured one.
+    ///
+    /// # Errors
+    /// What is wrong with the tag.
+    pub fn wanted_on(&self, cluster: &Cluster, keys: &TagKeys) -> Result<WantedVersion, String> {
+        match cluster.tag(keys, "agent-version").map(str::parse) {
+            None => Ok(self.version.clone()),
+            Some(Ok(wanted)) => Ok(wanted),
+            Some(Err(error)) => Err(format!("the cluster's tag {}: {error}", keys.key("agent-version"))),
+        }
+    }
 }
 
 /// What `podgrant/agent` on a cluster asks for.
@@ -36,15 +52,82 @@ enum Wish {
     Remove,
 }
 
+impl Wish {
+    /// # Errors
+    /// The tag's value, where it makes no sense.
+    fn of<'a>(cluster: &'a Cluster, keys: &TagKeys) -> Result<Self, &'a str> {
+        Ok(match cluster.tag(keys, "agent") {
+            None => Self::Agent { even_if_unsupported: false },
+            Some("on") => Self::Agent { even_if_unsupported: true },
+            Some("manage") => Self::Manage,
+            Some("off") => Self::Off,
+            Some("remove") => Self::Remove,
+            Some(other) => return Err(other),
+        })
+    }
+
+    /// Whether the agent is wanted where Pod Identity seems not to work.
+    fn insists(self) -> bool {
+        self != Self::Agent { even_if_unsupported: false }
+    }
+}
+
+/// What an agent would find on a cluster that has none.
+enum Ground {
+    /// Nodes to run on, or none yet.
+    Wanted,
+    /// It has one built in.
+    BuiltIn,
+    /// Pod Identity does not work there, for this reason.
+    Unsupported(&'static str),
+}
+
+impl Ground {
+    fn of(cluster: &Cluster, nodes: Nodes) -> Self {
+        if cluster.kind.outpost {
+            return Self::Unsupported("the cluster runs on an Outpost, where Pod Identity does not work;");
+        }
+        // Auto Mode's own nodes have the agent built in; others beside them need it.
+        if cluster.kind.auto_mode && nodes.node_groups == 0 {
+            return Self::BuiltIn;
+        }
+        // A cluster just made has neither yet. Self-managed nodes are not seen by EKS's API.
+        if nodes.fargate_profiles > 0 && nodes.node_groups == 0 {
+            return Self::Unsupported(
+                "the cluster has Fargate profiles and no node groups, and Pod Identity does not work on Fargate; \
+                 if it has self-managed nodes,",
+            );
+        }
+        Self::Wanted
+    }
+}
+
+/// Whether what the cluster itself says of its agent would change anything.
+///
+/// While EKS works on the add-on its pods are not worth a look; where no agent is to
+/// be, nor is anything else.
+pub fn is_worth_a_look(cluster: &Cluster, agent: Option<&Agent>, nodes: Nodes, keys: &TagKeys) -> bool {
+    let Ok(wish @ (Wish::Agent { .. } | Wish::Manage)) = Wish::of(cluster, keys) else { return false };
+    match agent {
+        Some(agent) => !matches!(agent.status.as_str(), "CREATING" | "UPDATING" | "DELETING"),
+        None => wish.insists() || matches!(Ground::of(cluster, nodes), Ground::Wanted),
+    }
+}
+
 /// What a pass over one cluster needs at hand.
 struct Pass<'a> {
     snapshot: &'a Snapshot,
     keys: &'a TagKeys,
     settings: &'a AgentSettings,
     announce: Announce,
+    /// How often the work was put off before.
+    attempt: u32,
     cluster: &'a Cluster,
     plan: &'a mut Plan,
 }
+
+/// How often a cluster is come back to for a look inside before an agent is installed without one.
+const PATIENCE: u32 = 2;
 
 /// Plans the agent for every cluster in scope. With [`Announce::Cluster`], one that
 /// is ready is announced at once, before its agent is: so its grants come before
@@ -54,11 +137,12 @@ pub fn plan_agents(
     keys: &TagKeys,
     settings: &AgentSettings,
     announce: Announce,
+    attempt: u32,
 ) -> Plan {
     let mut plan = Plan::default();
     for cluster in snapshot.clusters.values() {
         if snapshot.scope.holds_cluster(&cluster.id) && snapshot.is_readable(&cluster.id) {
-            Pass { snapshot, keys, settings, announce, cluster, plan: &mut plan }.cluster();
+            Pass { snapshot, keys, settings, announce, attempt, cluster, plan: &mut plan }.cluster();
         }
     }
     for cluster in &snapshot.clusters_gone {
@@ -91,6 +175,10 @@ impl Pass<'_> {
         self.plan.waits.push(Wait { reason, follow_up });
     }
 
+    fn inside(&self) -> Option<&Inside> {
+        self.snapshot.inside.get(&self.cluster.id)
+    }
+
     fn cluster(&mut self) {
         let cluster = self.cluster;
         if cluster.kind.connected {
@@ -112,22 +200,20 @@ impl Pass<'_> {
         }
         if !cluster.status.is_ready() {
             let health = join(&cluster.issues);
-            return self.find(
-                FindingKind::ClusterNotReady,
-                format!("the cluster is {}; it gets no agent{health}", cluster.status),
-            );
+            // One that goes is no news; one that never came is, once.
+            let kind = match cluster.status {
+                ClusterStatus::Failed if self.announce != Announce::Nothing => FindingKind::ClusterFailed,
+                _ => FindingKind::ClusterNotReady,
+            };
+            return self.find(kind, format!("the cluster is {}; it gets no agent{health}", cluster.status));
         }
         if self.announce == Announce::Cluster {
             self.plan.changes.push(Change::AnnounceCluster { cluster: cluster.id.clone() });
         }
-        let wish = match cluster.tag(self.keys, "agent") {
-            None => Wish::Agent { even_if_unsupported: false },
-            Some("on") => Wish::Agent { even_if_unsupported: true },
-            Some("manage") => Wish::Manage,
-            Some("off") => Wish::Off,
-            Some("remove") => Wish::Remove,
+        let wish = match Wish::of(cluster, self.keys) {
+            Ok(wish) => wish,
             // Installing what someone wants gone, or misspelt, would be a guess.
-            Some(other) => {
+            Err(other) => {
                 let key = self.keys.key("agent");
                 return self.find(
                     FindingKind::BadClusterTag,
@@ -142,53 +228,101 @@ impl Pass<'_> {
             (_, Wish::Off) | (None, Wish::Remove) => {}
             (Some(agent), Wish::Remove) => self.remove(agent),
             (None, wish) => self.install(wish),
-            (Some(agent), wish) => self.keep_healthy(agent, wish),
+            (Some(agent), wish) => {
+                // Opened or not, an add-on that is there is judged by what is known.
+                let _ = self.open();
+                self.keep_healthy(agent, wish);
+            }
         }
+    }
+
+    /// Has the cluster's Kubernetes API opened where it is podgrant's to open, and
+    /// says why it was not asked where it is not. Returns whether it is being opened.
+    fn open(&mut self) -> bool {
+        let (why, entry) = match self.inside() {
+            Some(Inside::Closed { why, entry }) => (why, Some(*entry)),
+            Some(Inside::Unseen { why }) => (why, None),
+            Some(Inside::NoAgent | Inside::Agent(_)) | None => return false,
+        };
+        let remedy = match entry {
+            Some(AccessEntry::Absent | AccessEntry::WithoutPolicy) => {
+                let cluster = self.cluster.id.clone();
+                self.plan.changes.push(Change::OpenKubernetes { cluster });
+                return true;
+            }
+            None => "",
+            Some(AccessEntry::Whole) => "; its access entry is as it should be, and may need a minute",
+            Some(AccessEntry::Foreign) => {
+                "; somebody else made an access entry for podgrant's role: give it AmazonEKSViewPolicy, \
+                 or delete it and podgrant makes its own"
+            }
+            Some(AccessEntry::NotTaken) => {
+                "; the cluster takes no access entries: set its authentication mode to API_AND_CONFIG_MAP"
+            }
+        };
+        let reason = format!("{why}{remedy}; what EKS says of the add-on counts");
+        self.find(FindingKind::KubernetesUnseen, reason);
+        false
     }
 
     fn install(&mut self, wish: Wish) {
         let cluster = self.cluster;
         let nodes = self.snapshot.nodes.get(&cluster.id).copied().unwrap_or_default();
-        let insisted = wish != Wish::Agent { even_if_unsupported: false };
-        let insist = format!("tag the cluster {} = on to have it all the same", self.keys.key("agent"));
-        if cluster.kind.outpost && !insisted {
-            return self.find(
-                FindingKind::ClusterUnsupported,
-                format!("the cluster runs on an Outpost, where Pod Identity does not work; {insist}"),
+        match Ground::of(cluster, nodes) {
+            Ground::Wanted => {}
+            _ if wish.insists() => {}
+            Ground::BuiltIn => {
+                self.plan.unchanged += 1;
+                return;
+            }
+            Ground::Unsupported(why) => {
+                let key = self.keys.key("agent");
+                let reason = format!("{why} tag the cluster {key} = on to have it all the same");
+                return self.find(FindingKind::ClusterUnsupported, reason);
+            }
+        }
+        let opening = self.open();
+        // An older cluster may run an agent that is no add-on: better to look first. One just made has none.
+        if opening && self.announce != Announce::Cluster && self.attempt < PATIENCE {
+            return self.wait(format!("the Kubernetes API of {} is being opened, for a look", cluster.id));
+        }
+        if let Some(Inside::Agent(pods)) = self.inside()
+            && wish != Wish::Manage
+        {
+            let reason = format!(
+                "an agent runs there that is no EKS add-on, {}; podgrant keeps it, and does not update it: tag the \
+                 cluster {} = manage to have the add-on take its place",
+                pods.progress(),
+                self.keys.key("agent"),
             );
+            return self.find(FindingKind::SelfManagedAgent, reason);
         }
-        // Auto Mode's own nodes have the agent built in; others beside them need it.
-        if cluster.kind.auto_mode && nodes.node_groups == 0 && !insisted {
-            self.plan.unchanged += 1;
-            return;
-        }
-        // A cluster just made has neither yet. Self-managed nodes are not seen by EKS's API.
-        if nodes.fargate_profiles > 0 && nodes.node_groups == 0 && !insisted {
+        let Some(version) = self.wanted_version() else { return };
+        let misfits = self.snapshot.agent_misfits.get(&cluster.id).map_or(&[][..], Vec::as_slice);
+        if !misfits.is_empty() {
             return self.find(
-                FindingKind::ClusterUnsupported,
+                FindingKind::AgentConfiguration,
                 format!(
-                    "the cluster has Fargate profiles and no node groups, and Pod Identity does not work on Fargate; \
-                     if it has self-managed nodes, {insist}"
+                    "PODGRANT_AGENT_CONFIGURATION does not fit {AGENT_ADDON} {version}, so that no agent is \
+                     installed: {}",
+                    misfits.join("; ")
                 ),
             );
         }
-        if let Some(version) = self.wanted_version() {
-            self.plan.changes.push(Change::InstallAgent {
-                cluster: cluster.id.clone(),
-                version: version.to_string(),
-                configuration: self.settings.configuration.clone(),
-            });
-        }
+        self.plan.changes.push(Change::InstallAgent {
+            cluster: cluster.id.clone(),
+            version: version.to_string(),
+            configuration: self.settings.configuration.clone(),
+            overwrite: wish == Wish::Manage,
+        });
     }
 
     /// The version that the cluster should run; none, with a finding, where there is no such thing.
     fn wanted_version(&mut self) -> Option<AddonVersion> {
-        let key = self.keys.key("agent-version");
-        let wanted = match self.cluster.tag(self.keys, "agent-version").map(str::parse) {
-            None => self.settings.version.clone(),
-            Some(Ok(wanted)) => wanted,
-            Some(Err(error)) => {
-                self.find(FindingKind::BadClusterTag, format!("the cluster's tag {key}: {error}"));
+        let wanted = match self.settings.wanted_on(self.cluster, self.keys) {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                self.find(FindingKind::BadClusterTag, error);
                 return None;
             }
         };
@@ -205,15 +339,18 @@ impl Pass<'_> {
     fn keep_healthy(&mut self, agent: &Agent, wish: Wish) {
         let may_change = agent.managed || wish == Wish::Manage;
         let repair = Repair::of(agent);
+        // Told to take over, it may have what a self-managed agent holds.
+        let takes_over = wish == Wish::Manage && agent.is_in_conflict();
         match (agent.status.as_str(), repair) {
             ("ACTIVE", _) => self.update(agent, may_change),
             ("CREATING" | "UPDATING" | "DELETING", _) => {
                 self.wait(format!("the agent on {} is {}", self.cluster.id, agent.status));
             }
             (status, Repair::Wait) => {
-                self.wait(format!("the agent on {} is {status}{}", self.cluster.id, explain(agent)));
+                let reason = format!("the agent on {} is {status}{}", self.cluster.id, self.explain(agent));
+                self.wait(reason);
             }
-            ("CREATE_FAILED", Repair::Retry) if agent.managed => {
+            ("CREATE_FAILED", repair) if agent.managed && (repair == Repair::Retry || takes_over) => {
                 // EKS updates no add-on that was never made: it is removed, and made by the pass after.
                 self.plan.changes.push(Change::RemoveAgent {
                     cluster: self.cluster.id.clone(),
@@ -229,10 +366,9 @@ impl Pass<'_> {
             (status, _) => {
                 let whose =
                     if may_change { "" } else { "; podgrant did not install it, and leaves it alone" };
-                self.find(
-                    FindingKind::AgentUnhealthy,
-                    format!("{AGENT_ADDON} {} is {status}{}{whose}", agent.version, explain(agent)),
-                );
+                let reason =
+                    format!("{AGENT_ADDON} {} is {status}{}{whose}", agent.version, self.explain(agent));
+                self.find(FindingKind::AgentUnhealthy, reason);
             }
         }
     }
@@ -250,7 +386,7 @@ impl Pass<'_> {
                     FindingKind::AgentVersion,
                     format!(
                         "{AGENT_ADDON} {current} is newer than {wanted}, which is wanted; podgrant does not go back: \
-                         name it in {} to have it so",
+                         name the newer one in {} if it is meant",
                         self.keys.key("agent-version")
                     ),
                 );
@@ -268,15 +404,68 @@ impl Pass<'_> {
         }
     }
 
+    /// EKS calls the agent healthy; what its cluster says of it decides.
     fn healthy(&mut self, agent: &Agent) {
-        if self.announce == Announce::Agent {
-            self.plan.changes.push(Change::AnnounceAgent {
-                cluster: self.cluster.id.clone(),
-                version: agent.version.clone(),
-            });
-        } else {
+        let pods = match self.inside() {
+            Some(Inside::NoAgent) => {
+                return self.find(
+                    FindingKind::AgentUnhealthy,
+                    format!(
+                        "{AGENT_ADDON} {} is ACTIVE, and its DaemonSet is not in the cluster: somebody deleted it; \
+                         remove the add-on, and podgrant installs it anew",
+                        agent.version
+                    ),
+                );
+            }
+            Some(Inside::Agent(pods)) => Some(pods.clone()),
+            Some(Inside::Unseen { .. } | Inside::Closed { .. }) | None => None,
+        };
+        let somebody_waits = self.announce == Announce::Agent;
+        if let Some(pods) = pods.as_ref().filter(|pods| !pods.is_rolled_out()) {
+            let reason = format!("the agent on {} is {}", self.cluster.id, pods.progress());
+            if somebody_waits {
+                return self.wait(reason);
+            }
+            // Nodes come and go: to a sweep that is no trouble yet. EKS tells when it becomes one.
             self.plan.unchanged += 1;
+            return self.find(FindingKind::AgentRollout, reason);
         }
+        let passed_over = pods.iter().flat_map(|pods| pods.passed_over()).collect::<Vec<_>>();
+        if !passed_over.is_empty() {
+            // Told once, when the agent is; a sweep only keeps the log.
+            let kind = if somebody_waits { FindingKind::AgentNodes } else { FindingKind::AgentRollout };
+            let reason = format!(
+                "pods get no credentials on nodes without an agent: {}; the add-on's configuration values \
+                 (tolerations, affinity) say where it goes",
+                name_some(&passed_over)
+            );
+            self.find(kind, reason);
+        }
+        if !somebody_waits {
+            self.plan.unchanged += 1;
+            return;
+        }
+        if let Some(why) = pods.as_ref().and_then(|pods| pods.nodes_unseen.as_ref()) {
+            let reason = format!(
+                "nodes that the agent passes over are not told: {why}; infra/kubernetes/see-nodes.yaml lets podgrant \
+                 list them"
+            );
+            self.find(FindingKind::KubernetesUnseen, reason);
+        }
+        self.plan.changes.push(Change::AnnounceAgent {
+            cluster: self.cluster.id.clone(),
+            version: agent.version.clone(),
+            nodes: pods.map(|pods| NodeCount { ready: pods.ready, desired: pods.desired }),
+        });
+    }
+
+    /// `: code: EKS's words (ours)` for each issue, and what the cluster says of the pods.
+    fn explain(&self, agent: &Agent) -> String {
+        let pods = match self.inside() {
+            Some(Inside::Agent(pods)) => format!("; it is {}", pods.progress()),
+            _ => String::new(),
+        };
+        format!("{}{pods}", explain(agent))
     }
 
     fn remove(&mut self, agent: &Agent) {
@@ -317,6 +506,15 @@ impl Pass<'_> {
     }
 }
 
+impl Agent {
+    /// Whether all that ails it is something else that manages the same objects.
+    pub fn is_in_conflict(&self) -> bool {
+        !self.issues.is_empty() && self.issues.iter().all(|issue| issue.code == CONFLICT)
+    }
+}
+
+const CONFLICT: &str = "ConfigurationConflict";
+
 /// What can be done about an agent that is not healthy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Repair {
@@ -353,9 +551,9 @@ const ISSUES: &[(&str, Repair, &str)] = &[
         "an admission webhook of the cluster refuses the agent: allow it in kube-system",
     ),
     (
-        "ConfigurationConflict",
+        CONFLICT,
         Repair::Person,
-        "something else manages the same objects, such as a self-managed agent: remove that, or keep it and tag the cluster with agent = off",
+        "something else manages the same objects, such as a self-managed agent: remove that, or tag the cluster with agent = off to keep it, or with agent = manage to have the add-on take its place",
     ),
     (
         "K8sResourceNotFound",

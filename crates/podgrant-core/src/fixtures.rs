@@ -58,6 +58,7 @@ pub(crate) fn cluster(name: &str) -> Cluster {
         tags: BTreeMap::new(),
         kind: ClusterKind::default(),
         issues: Vec::new(),
+        api: None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::agent::pods::Inside;
 use crate::agent::version::OfferedVersion;
 use crate::mark::Mark;
 use crate::names::{AssociationId, ClusterId, Region, RoleArn, RoleId, Workload};
@@ -22,6 +23,22 @@ pub struct Cluster {
     pub kind: ClusterKind,
     /// EKS's own issues with the cluster, one line each.
     pub issues: Vec<String>,
+    /// The way to its Kubernetes API; EKS tells it once the cluster is ACTIVE.
+    pub api: Option<KubernetesApi>,
+}
+
+/// Where a cluster's Kubernetes API is, and who gets in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KubernetesApi {
+    /// An https URL.
+    pub endpoint: String,
+    /// The certificate authority that it is known by: PEM, in base64.
+    pub certificate_authority: String,
+    /// Whether it answers outside the cluster's own network.
+    pub public: bool,
+    /// Whether EKS's access entries are heeded, or only the ConfigMap aws-auth
+    /// (EKS API reference, `AccessConfigResponse.authenticationMode`).
+    pub takes_access_entries: bool,
 }
 
 /// What makes a cluster unlike others, as far as Pod Identity goes
@@ -241,8 +258,13 @@ pub struct Snapshot {
     pub agents: BTreeMap<ClusterId, Agent>,
     /// The agent versions on offer for each cluster's Kubernetes version.
     pub agent_versions: BTreeMap<ClusterId, Vec<OfferedVersion>>,
+    /// What about the configured values does not fit the agent version that a cluster
+    /// without an agent would get, by that version's own schema.
+    pub agent_misfits: BTreeMap<ClusterId, Vec<String>>,
     /// What the clusters without an agent run on.
     pub nodes: BTreeMap<ClusterId, Nodes>,
+    /// What clusters themselves tell of their agents, where they were asked.
+    pub inside: BTreeMap<ClusterId, Inside>,
     pub gaps: Vec<Gap>,
 }
 

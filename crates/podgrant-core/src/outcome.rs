@@ -44,6 +44,8 @@ pub enum FindingKind {
     ClusterOptedOut,
     /// A cluster can't take grants or an agent now.
     ClusterNotReady,
+    /// A cluster could not be made.
+    ClusterFailed,
     /// Two roles ask for the same service account.
     Conflict,
     /// An association that is not ours stands where a grant should.
@@ -64,6 +66,16 @@ pub enum FindingKind {
     AgentRefused,
     /// The agent add-on is there and not healthy.
     AgentUnhealthy,
+    /// Nodes that the agent passes over.
+    AgentNodes,
+    /// Nodes that lack the agent for now, and nobody waits for it.
+    AgentRollout,
+    /// The configured values do not fit the agent.
+    AgentConfiguration,
+    /// An agent runs that is no EKS add-on.
+    SelfManagedAgent,
+    /// A cluster's Kubernetes API could not be asked about the agent.
+    KubernetesUnseen,
     /// A tag asks for something that this version does not do.
     NotSupported,
     /// A role all of whose clusters are gone.
@@ -99,10 +111,13 @@ impl FindingKind {
         matches!(
             self,
             Self::BadClusterTag
+                | Self::ClusterFailed
                 | Self::ClusterUnsupported
                 | Self::AgentVersion
                 | Self::AgentKept
                 | Self::AgentUnhealthy
+                | Self::AgentNodes
+                | Self::AgentConfiguration
                 | Self::AgentRefused
         )
     }
@@ -119,6 +134,7 @@ impl fmt::Display for FindingKind {
             Self::AmbiguousCluster => "ambiguous cluster",
             Self::ClusterOptedOut => "cluster opted out",
             Self::ClusterNotReady => "cluster not ready",
+            Self::ClusterFailed => "cluster failed",
             Self::Conflict => "conflict",
             Self::ForeignAssociation => "foreign association",
             Self::RefusedByAws => "refused by AWS",
@@ -129,6 +145,11 @@ impl fmt::Display for FindingKind {
             Self::AgentKept => "agent kept",
             Self::AgentRefused => "agent refused",
             Self::AgentUnhealthy => "agent unhealthy",
+            Self::AgentNodes => "agent nodes",
+            Self::AgentRollout => "agent rollout",
+            Self::AgentConfiguration => "agent configuration",
+            Self::SelfManagedAgent => "self-managed agent",
+            Self::KubernetesUnseen => "Kubernetes unseen",
             Self::NotSupported => "not supported",
             Self::OrphanRole => "orphan role",
             Self::Withheld => "withheld",

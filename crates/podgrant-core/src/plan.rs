@@ -34,6 +34,8 @@ pub enum Change {
         version: String,
         /// The add-on's configuration values, as JSON; none: AWS's defaults.
         configuration: Option<String>,
+        /// Whether it takes the place of an agent that is no add-on.
+        overwrite: bool,
     },
     /// Bring the agent add-on to another version; its own configuration stays.
     UpdateAgent { cluster: ClusterId, agent: Agent, version: String },
@@ -44,10 +46,26 @@ pub enum Change {
         /// It could not be made, and is made anew afterwards.
         again: bool,
     },
+    /// Let podgrant look at the agent through the cluster's Kubernetes API: an access
+    /// entry for its own role, that may view the agent's namespace.
+    OpenKubernetes { cluster: ClusterId },
     /// Say that the agent is healthy now.
-    AnnounceAgent { cluster: ClusterId, version: String },
+    AnnounceAgent {
+        cluster: ClusterId,
+        version: String,
+        /// As the cluster itself says; none where it could not be asked.
+        nodes: Option<NodeCount>,
+    },
     /// Say that the cluster can take grants now.
     AnnounceCluster { cluster: ClusterId },
+}
+
+/// On how many nodes the agent is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeCount {
+    pub ready: u32,
+    /// Nodes that should run it.
+    pub desired: u32,
 }
 
 /// Why an association goes.
@@ -102,7 +120,12 @@ pub enum Announce {
 #[serde(rename_all = "kebab-case")]
 pub enum Duty {
     /// Every enrolled cluster runs a healthy agent.
-    Agents { announce: Announce, settings: AgentSettings },
+    Agents {
+        announce: Announce,
+        settings: AgentSettings,
+        /// How often the work was put off before.
+        attempt: u32,
+    },
     /// Every valid grant has its association, and no association lacks its grant.
     Grants,
     /// No association points at a role that is gone; orphaned roles are known.
@@ -144,7 +167,9 @@ pub fn still_goes(
 /// Plans one pass.
 pub fn plan(duty: Duty, snapshot: &Snapshot, keys: &TagKeys) -> Plan {
     let mut plan = match duty {
-        Duty::Agents { announce, settings } => plan_agents(snapshot, keys, &settings, announce),
+        Duty::Agents { announce, settings, attempt } => {
+            plan_agents(snapshot, keys, &settings, announce, attempt)
+        }
         Duty::Grants => plan_grants(snapshot, keys),
         Duty::Orphans { grace } => plan_orphans(snapshot, keys, grace),
     };
@@ -174,6 +199,7 @@ impl Change {
             Self::InstallAgent { cluster, .. }
             | Self::UpdateAgent { cluster, .. }
             | Self::RemoveAgent { cluster, .. }
+            | Self::OpenKubernetes { cluster }
             | Self::AnnounceAgent { cluster, .. }
             | Self::AnnounceCluster { cluster } => cluster,
         })
@@ -213,7 +239,7 @@ impl Change {
 
     fn sort_key(&self) -> (Option<&ClusterId>, Option<&Workload>, u8, Option<&AssociationId>) {
         let kind = match self {
-            Self::AnnounceCluster { .. } => 0,
+            Self::AnnounceCluster { .. } | Self::OpenKubernetes { .. } => 0,
             Self::InstallAgent { .. } => 1,
             Self::UpdateAgent { .. } => 1,
             Self::RemoveAgent { .. } => 1,
@@ -256,8 +282,11 @@ impl fmt::Display for Change {
                 }
                 write!(f, "  ({reason})")
             }
-            Self::InstallAgent { cluster, version, configuration } => {
+            Self::InstallAgent { cluster, version, configuration, overwrite } => {
                 write!(f, "+ {cluster}  agent {version}")?;
+                if *overwrite {
+                    f.write_str("  in place of any that is no add-on")?;
+                }
                 match configuration {
                     Some(values) => write!(f, "  configuration {values}"),
                     None => Ok(()),
@@ -279,8 +308,17 @@ impl fmt::Display for Change {
             Self::RemoveAgent { cluster, agent, .. } => {
                 write!(f, "- {cluster}  agent {}", agent.version)
             }
-            Self::AnnounceAgent { cluster, version } => {
-                write!(f, "> {cluster}  agent {version} is healthy")
+            Self::OpenKubernetes { cluster } => {
+                write!(f, "+ {cluster}  access entry for podgrant, to view the agent")
+            }
+            Self::AnnounceAgent { cluster, version, nodes } => {
+                write!(f, "> {cluster}  agent {version} is healthy")?;
+                match nodes {
+                    Some(NodeCount { ready, desired }) => {
+                        write!(f, "  (ready on {ready} of {desired} nodes)")
+                    }
+                    None => Ok(()),
+                }
             }
             Self::AnnounceCluster { cluster } => write!(f, "> {cluster}  ready for grants"),
         }
@@ -348,7 +386,10 @@ impl fmt::Display for Plan {
         write!(
             f,
             "Plan: {} to create, {} to update, {} to delete, {} unchanged, {} waiting, {} findings.",
-            count(|c| matches!(c, Change::Create { .. } | Change::InstallAgent { .. })),
+            count(|c| matches!(
+                c,
+                Change::Create { .. } | Change::InstallAgent { .. } | Change::OpenKubernetes { .. }
+            )),
             count(|c| matches!(c, Change::Update { .. } | Change::UpdateAgent { .. })),
             count(|c| matches!(c, Change::Revoke { .. } | Change::RemoveAgent { .. })),
             self.unchanged,

@@ -3,9 +3,10 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use podgrant_aws::Lookout;
 use podgrant_core::agent::AgentSettings;
 use podgrant_core::agent::version::WantedVersion;
-use podgrant_core::{Limits, Region, TagKeys};
+use podgrant_core::{Limits, Region, RoleArn, TagKeys};
 
 /// What a function is told by its environment.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +23,8 @@ pub struct Config {
     pub limits: Limits,
     /// How agents are to be where a cluster's own tags do not say.
     pub agent: AgentSettings,
+    /// Whether clusters are asked about their agents, and as whom.
+    pub kubernetes: KubernetesConfig,
     /// Plans are printed and not applied.
     pub dry_run: bool,
     /// How long unfinished work waits on its queue, in seconds.
@@ -30,6 +33,22 @@ pub struct Config {
     pub give_up_after: i64,
     /// How long a role may name clusters that are not there, in seconds.
     pub orphan_grace: i64,
+}
+
+/// How clusters' own Kubernetes APIs are used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KubernetesConfig {
+    /// Whether they are asked at all.
+    pub ask: bool,
+    /// The function's own role, for which access entries are made; none: none are made.
+    pub role: Option<RoleArn>,
+}
+
+impl KubernetesConfig {
+    pub fn applied_to(&self, lookout: Lookout) -> Lookout {
+        let lookout = lookout.for_role(self.role.clone());
+        if self.ask { lookout } else { lookout.without_kubernetes() }
+    }
 }
 
 /// A variable that can't be used: which, why, and what would be right.
@@ -73,6 +92,16 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
         "PODGRANT_AGENT_CONFIGURATION",
         "none",
         "Configuration values for agents that podgrant installs, as JSON.",
+    ),
+    (
+        "PODGRANT_KUBERNETES",
+        "on",
+        "off: no cluster's Kubernetes API is asked about its agent; the add-on's status alone counts. `install-agent` only.",
+    ),
+    (
+        "PODGRANT_KUBERNETES_ROLE",
+        "none",
+        "ARN of `install-agent`'s own role. Where a cluster's Kubernetes API refuses it, an access entry is made for it, with `AmazonEKSViewPolicy` in `kube-system`; without one none is made.",
     ),
     ("PODGRANT_MAX_DELETIONS", "100", "A pass that would delete more associations deletes none."),
     (
@@ -158,16 +187,17 @@ impl Config {
                 ConfigError { variable: "PODGRANT_AGENT_CONFIGURATION", problem }
             })?;
         }
-        let dry_run = match variable("PODGRANT_DRY_RUN").as_deref() {
-            None | Some("off" | "false") => false,
-            Some("on" | "true") => true,
+        let switch = |name: &'static str, default: bool| match variable(name).as_deref() {
+            None => Ok(default),
+            Some("off" | "false") => Ok(false),
+            Some("on" | "true") => Ok(true),
             Some(other) => {
-                return Err(ConfigError {
-                    variable: "PODGRANT_DRY_RUN",
-                    problem: format!("expected on or off, found {other:?}"),
-                });
+                Err(ConfigError { variable: name, problem: format!("expected on or off, found {other:?}") })
             }
         };
+        let role = variable("PODGRANT_KUBERNETES_ROLE")
+            .map(|role| parsed("PODGRANT_KUBERNETES_ROLE", &role))
+            .transpose()?;
         Ok(Self {
             regions,
             event_bus: variable("PODGRANT_EVENT_BUS"),
@@ -180,7 +210,8 @@ impl Config {
             tag_keys,
             limits: Limits { deletions, share, ..defaults },
             agent: AgentSettings { version, configuration },
-            dry_run,
+            kubernetes: KubernetesConfig { ask: switch("PODGRANT_KUBERNETES", true)?, role },
+            dry_run: switch("PODGRANT_DRY_RUN", false)?,
             // SQS delays a message by 15 minutes at most.
             retry_delay: number("PODGRANT_RETRY_DELAY", 60, 900)?,
             // SQS keeps a message for 14 days at most.
@@ -239,7 +270,7 @@ mod tests {
         assert_eq!(config.queue_url, None);
         assert_eq!(config.limits, Limits::default());
         assert_eq!((config.retry_delay, config.give_up_after, config.orphan_grace), (60, 3600, 604_800));
-        assert!(!config.dry_run);
+        assert!(!config.dry_run && config.kubernetes.ask && config.kubernetes.role.is_none());
     }
 
     #[test]
@@ -253,6 +284,8 @@ mod tests {
             ("PODGRANT_TAG_PREFIX", "team/"),
             ("PODGRANT_AGENT_VERSION", "v1.3"),
             ("PODGRANT_AGENT_CONFIGURATION", r#"{"tolerations":[]}"#),
+            ("PODGRANT_KUBERNETES", "off"),
+            ("PODGRANT_KUBERNETES_ROLE", "arn:aws:iam::111122223333:role/podgrant/install-agent"),
             ("PODGRANT_MAX_DELETIONS", "7"),
             ("PODGRANT_MAX_DELETION_SHARE", "0.5"),
             ("PODGRANT_DRY_RUN", "on"),
@@ -268,6 +301,8 @@ mod tests {
         assert_eq!((config.retry_delay, config.give_up_after, config.orphan_grace), (1, 2, 3));
         assert_eq!(config.agent.version.to_string(), "v1.3");
         assert_eq!(config.agent.configuration.as_deref(), Some(r#"{"tolerations":[]}"#));
+        assert!(!config.kubernetes.ask);
+        assert_eq!(config.kubernetes.role.unwrap().role_name(), "install-agent");
         assert!(config.dry_run);
     }
 
@@ -283,6 +318,8 @@ mod tests {
             (vec![region, ("PODGRANT_MAX_DELETION_SHARE", "NaN")], "expected 0 to 1"),
             (vec![region, ("PODGRANT_RETRY_DELAY", "901")], "expected 0 to 900"),
             (vec![region, ("PODGRANT_DRY_RUN", "yes")], "expected on or off"),
+            (vec![region, ("PODGRANT_KUBERNETES", "maybe")], "PODGRANT_KUBERNETES: expected on or off"),
+            (vec![region, ("PODGRANT_KUBERNETES_ROLE", "me")], "PODGRANT_KUBERNETES_ROLE: \"me\""),
             (
                 vec![region, ("PODGRANT_AGENT_VERSION", "newest")],
                 "PODGRANT_AGENT_VERSION: expected default, latest",

@@ -16,6 +16,10 @@ use crate::scope::{Function, Task, scope};
 /// 20 seconds each at the very most, and for the messages that take over what is left.
 const REPORTING_MS: i64 = 25_000;
 
+/// The part of what is left of an invocation that looks into clusters may begin in: one third. What EKS itself says
+/// has to be acted on.
+const LOOKING: i64 = 3;
+
 /// Seconds that a role may stay unseen. IAM shows a new one within seconds, and
 /// one that is gone is the business of clean-up-orphans.
 const UNSEEN_ROLE: i64 = 300;
@@ -42,7 +46,7 @@ impl Flow {
     pub async fn serve(&self, wake: &Wake, origin: Origin, deadline: i64) -> Report {
         let began = self.clock.millis();
         let name = self.function.name();
-        let mut report = match scope(self.function, &wake.trigger, &self.config) {
+        let mut report = match scope(self.function, wake, &self.config) {
             Err(reason) => Report::of_nothing(name, &wake.id, Ending::Dropped, reason),
             Ok(task) => self.perform(&task, wake, origin, deadline).await,
         };
@@ -53,7 +57,10 @@ impl Flow {
 
     async fn perform(&self, task: &Task, wake: &Wake, origin: Origin, deadline: i64) -> Report {
         let name = self.function.name();
-        let snapshot = match self.aws.observe(&task.view, self.clock.seconds()).await {
+        let began = self.clock.millis();
+        let look_until = began + (deadline - began) / LOOKING;
+        let look_time_is_up = || self.clock.millis() >= look_until;
+        let snapshot = match self.aws.observe(&task.view, self.clock.seconds(), look_time_is_up).await {
             Ok(snapshot) => snapshot,
             Err(error) => return self.unobserved(task, wake, origin, &error).await,
         };
@@ -255,6 +262,7 @@ fn refused_by_aws(outcome: &Outcome) -> Option<Finding> {
     let kind = match change {
         Change::Create { .. } | Change::Update { .. } => FindingKind::RefusedByAws,
         Change::InstallAgent { .. } | Change::UpdateAgent { .. } => FindingKind::AgentRefused,
+        Change::OpenKubernetes { .. } => FindingKind::KubernetesUnseen,
         _ => return None,
     };
     Some(Finding {

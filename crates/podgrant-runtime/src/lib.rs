@@ -19,6 +19,7 @@ pub mod scope;
 pub use clock::Clock;
 pub use config::{Config, ConfigError};
 pub use flow::Flow;
+pub use podgrant_aws::Lookout;
 pub use report::Report;
 pub use scope::Function;
 
@@ -26,14 +27,15 @@ pub use scope::Function;
 ///
 /// # Errors
 /// A configuration that can't be used, said in words, or the runtime API gone.
-pub fn run(function: Function) -> Result<(), lambda_runtime::Error> {
+pub fn run(function: Function, lookout: Option<Lookout>) -> Result<(), lambda_runtime::Error> {
     init_logs()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let config = Config::from_env()
             .inspect_err(|error| tracing::error!(%error, "the configuration can't be used"))?;
         let sdk = podgrant_aws::sdk_config().await;
-        let aws = Aws::new(&sdk, &config.regions, config.tag_keys.clone());
+        let lookout = lookout.map(|lookout| config.kubernetes.applied_to(lookout));
+        let aws = Aws::new(&sdk, &config.regions, config.tag_keys.clone()).with_lookout(lookout);
         let flow = Arc::new(Flow { function, aws, config, clock: Clock::system() });
         lambda_runtime::run(service_fn(|event: LambdaEvent<serde_json::Value>| {
             let flow = Arc::clone(&flow);
@@ -50,6 +52,9 @@ pub fn run(function: Function) -> Result<(), lambda_runtime::Error> {
 fn init_logs() -> Result<(), ConfigError> {
     let wanted = std::env::var("PODGRANT_LOG").unwrap_or_default();
     let wanted = if wanted.trim().is_empty() { "info" } else { wanted.trim() };
+    // kube calls it an error when a cluster can't be reached: to podgrant it is a finding.
+    let wanted =
+        if wanted.contains("kube") { wanted.to_owned() } else { format!("{wanted},kube_client=off") };
     let filter = wanted
         .parse::<tracing_subscriber::EnvFilter>()
         .map_err(|error| ConfigError { variable: "PODGRANT_LOG", problem: format!("{wanted:?}: {error}") })?;

@@ -2,9 +2,10 @@
 //! function answers which event.
 
 use podgrant_aws::View;
+use podgrant_core::ClusterId;
 use podgrant_core::outcome::FollowUp;
 use podgrant_core::plan::{Announce, Duty};
-use podgrant_events::Trigger;
+use podgrant_events::{Trigger, Wake};
 
 use crate::config::Config;
 
@@ -42,11 +43,11 @@ impl Task {
             View::RoleGone { name } => FollowUp::RoleGone { name: name.clone() },
             View::ClusterGrants { cluster, .. } => FollowUp::ClusterGrants { cluster: cluster.clone() },
             View::ClusterGone { cluster } => FollowUp::ClusterDeleting { cluster: cluster.clone() },
-            View::ClusterAgent { cluster } if announce => {
+            View::ClusterAgent { cluster, .. } if announce => {
                 FollowUp::ClusterCreating { cluster: cluster.clone() }
             }
-            View::ClusterAgent { cluster } => FollowUp::AgentStarting { cluster: cluster.clone() },
-            View::Fleet | View::FleetAgents => return None,
+            View::ClusterAgent { cluster, .. } => FollowUp::AgentStarting { cluster: cluster.clone() },
+            View::Fleet | View::FleetAgents { .. } => return None,
         })
     }
 }
@@ -56,13 +57,14 @@ impl Task {
 /// # Errors
 /// Why there is none: it is another function's, or about a region that is not
 /// configured (spokes forward whatever happens in theirs).
-pub fn scope(function: Function, trigger: &Trigger, config: &Config) -> Result<Task, String> {
-    let task = task(function, trigger, config)
+pub fn scope(function: Function, wake: &Wake, config: &Config) -> Result<Task, String> {
+    let trigger = &wake.trigger;
+    let task = task(function, wake, config)
         .ok_or_else(|| format!("{} has nothing to do with {trigger:?}", function.name()))?;
     match &task.view {
         View::ClusterGrants { cluster, .. }
         | View::ClusterGone { cluster }
-        | View::ClusterAgent { cluster }
+        | View::ClusterAgent { cluster, .. }
             if !config.regions.contains(&cluster.region) =>
         {
             Err(format!("{cluster} is in a region that is not configured; add it to PODGRANT_REGIONS"))
@@ -71,23 +73,25 @@ pub fn scope(function: Function, trigger: &Trigger, config: &Config) -> Result<T
     }
 }
 
-fn task(function: Function, trigger: &Trigger, config: &Config) -> Option<Task> {
+fn task(function: Function, wake: &Wake, config: &Config) -> Option<Task> {
+    let (trigger, attempt) = (&wake.trigger, wake.attempt);
     let (view, duty) = match function {
         Function::InstallAgent => {
-            let agents = |announce| Duty::Agents { announce, settings: config.agent.clone() };
+            let settings = || config.agent.clone();
+            let agents = |announce| Duty::Agents { announce, settings: settings(), attempt };
+            let agent_of =
+                |cluster: &ClusterId| View::ClusterAgent { cluster: cluster.clone(), settings: settings() };
             match trigger {
                 Trigger::ClusterCreated { cluster }
                 | Trigger::FollowUp(FollowUp::ClusterCreating { cluster }) => {
-                    (View::ClusterAgent { cluster: cluster.clone() }, agents(Announce::Cluster))
+                    (agent_of(cluster), agents(Announce::Cluster))
                 }
-                Trigger::ClusterRetagged { cluster } => {
-                    (View::ClusterAgent { cluster: cluster.clone() }, agents(Announce::Nothing))
-                }
+                Trigger::ClusterRetagged { cluster } => (agent_of(cluster), agents(Announce::Nothing)),
                 Trigger::AgentHealthChanged { cluster }
                 | Trigger::FollowUp(FollowUp::AgentStarting { cluster }) => {
-                    (View::ClusterAgent { cluster: cluster.clone() }, agents(Announce::Agent))
+                    (agent_of(cluster), agents(Announce::Agent))
                 }
-                Trigger::Sweep => (View::FleetAgents, agents(Announce::Nothing)),
+                Trigger::Sweep => (View::FleetAgents { settings: settings() }, agents(Announce::Nothing)),
                 _ => return None,
             }
         }

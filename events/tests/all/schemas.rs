@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jsonschema::Validator;
 use podgrant_core::model::Association;
-use podgrant_core::plan::RevokeReason;
+use podgrant_core::plan::{NodeCount, RevokeReason};
 use podgrant_core::{Change, Finding, FindingKind, Mark, Workload};
 use podgrant_events::{Cause, Incoming, OutcomeEvent, SOURCE, Trigger, read};
 use serde_json::{Value, json};
@@ -74,7 +74,7 @@ fn samples_schemas_and_types_agree() {
 
 fn may_be_absent(schema: &str, part: &str) -> bool {
     match (schema, part) {
-        (_, "askedBy") | ("access-granted", "associationId") => true,
+        (_, "askedBy") | ("access-granted", "associationId") | ("agent-installed", "nodes") => true,
         // One without the other is refused by dependentRequired.
         ("grant-refused" | "work-abandoned", "roleArn" | "cluster" | "subject") => true,
         _ => false,
@@ -194,14 +194,29 @@ fn every_change_is_announced_as_it_should_be() {
         (revoke(RevokeReason::RoleReplaced), Some("Orphan Removed"), "role-replaced"),
         (Change::Revoke { association: unmarked, reason: RevokeReason::RoleGone }, None, ""),
         (
-            Change::InstallAgent { cluster: cluster.clone(), version: version(), configuration: None },
+            Change::InstallAgent {
+                cluster: cluster.clone(),
+                version: version(),
+                configuration: None,
+                overwrite: false,
+            },
             None,
             "",
         ),
+        (Change::OpenKubernetes { cluster: cluster.clone() }, None, ""),
         (
-            Change::AnnounceAgent { cluster: cluster.clone(), version: version() },
+            Change::AnnounceAgent { cluster: cluster.clone(), version: version(), nodes: None },
             Some("Agent Installed"),
             "v1.3.8-eksbuild.2",
+        ),
+        (
+            Change::AnnounceAgent {
+                cluster: cluster.clone(),
+                version: version(),
+                nodes: Some(NodeCount { ready: 2, desired: 3 }),
+            },
+            Some("Agent Installed"),
+            "desired",
         ),
         (Change::AnnounceCluster { cluster }, Some("Cluster Ready"), "prod-eu"),
     ];
@@ -236,6 +251,7 @@ fn every_finding_is_announced_as_it_should_be() {
         (AmbiguousCluster, Some("Grant Refused")),
         (ClusterOptedOut, Some("Grant Refused")),
         (ClusterNotReady, None),
+        (ClusterFailed, Some("Cluster Needs Attention")),
         (Conflict, Some("Grant Refused")),
         (ForeignAssociation, Some("Grant Refused")),
         (RefusedByAws, Some("Grant Refused")),
@@ -246,6 +262,11 @@ fn every_finding_is_announced_as_it_should_be() {
         (AgentKept, Some("Cluster Needs Attention")),
         (AgentRefused, Some("Cluster Needs Attention")),
         (AgentUnhealthy, Some("Cluster Needs Attention")),
+        (AgentNodes, Some("Cluster Needs Attention")),
+        (AgentRollout, None),
+        (AgentConfiguration, Some("Cluster Needs Attention")),
+        (SelfManagedAgent, None),
+        (KubernetesUnseen, None),
         (NotSupported, Some("Grant Refused")),
         (OrphanRole, Some("Orphan Found")),
         (Withheld, None),

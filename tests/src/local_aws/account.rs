@@ -86,6 +86,17 @@ impl Account {
         control(&self.endpoint, "faults", &fault)
     }
 
+    /// An event from EKS itself on the default bus: about an add-on's health, say.
+    ///
+    /// # Errors
+    /// When the launcher refuses it.
+    pub fn eks_event(&self, region: &str, detail_type: &str, detail: &Value) -> Result<()> {
+        let event = json!({
+            "account": self.id, "region": region, "source": "aws.eks", "detail-type": detail_type, "detail": detail,
+        });
+        control(&self.endpoint, "events", &event)
+    }
+
     /// The calls made in this account so far, oldest first.
     ///
     /// # Errors

@@ -189,6 +189,7 @@ fn the_rest_of_the_plan_goes_through_in_its_order() {
             cluster: cluster("prod-eu").id,
             version: "v1".to_owned(),
             configuration: None,
+            overwrite: false,
         },
         revoke(second),
     ];

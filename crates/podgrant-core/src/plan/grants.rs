@@ -124,8 +124,7 @@ fn role_findings(asking: &Asking<'_>, keys: &TagKeys) -> Vec<Finding> {
         findings.push(finding(
             FindingKind::PatternNotExpanded,
             Some(grant.subject.to_string()),
-            "namespace and service account patterns need the cluster's Kubernetes API, which this \
-             version does not ask; name the service account"
+            "this version does not expand namespace and service account patterns; name the service account"
                 .to_owned(),
         ));
     }

@@ -80,15 +80,7 @@ fn columns_count_characters_from_the_beginning_of_the_value() {
 
 #[test]
 fn selectors_match_clusters() {
-    let cluster = Cluster {
-        id: "eu-west-1/prod-eu".parse().unwrap(),
-        arn: String::new(),
-        status: crate::ClusterStatus::Active,
-        version: "1.33".to_owned(),
-        tags: [("env", "prod"), ("tier", "gold")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
-        kind: crate::model::ClusterKind::default(),
-        issues: Vec::new(),
-    };
+    let cluster = crate::fixtures::cluster("prod-eu").tagged("env", "prod").tagged("tier", "gold");
     let cases = [
         ("_", true),
         ("prod-eu", true),

@@ -4,6 +4,7 @@ use insta::assert_snapshot;
 
 use super::*;
 use crate::Cluster;
+use crate::agent::pods::{AccessEntry, AgentPods, Inside, Lack, NodeLack};
 use crate::agent::version::OfferedVersion;
 use crate::model::{Agent, AgentIssue, ClusterKind, Nodes};
 
@@ -58,7 +59,7 @@ fn world(cluster: Cluster, status: Option<&str>) -> Snapshot {
 }
 
 fn duty(announce: Announce) -> Duty {
-    Duty::Agents { announce, settings: AgentSettings::default() }
+    Duty::Agents { announce, settings: AgentSettings::default(), attempt: 0 }
 }
 
 fn agents(announce: Announce, snapshot: &Snapshot) -> String {
@@ -103,7 +104,7 @@ fn each_status_of_a_cluster() {
     ! cluster not ready: eu-west-1/prod-eu: the cluster is DELETING; it gets no agent
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
     FAILED
-    ! cluster not ready: eu-west-1/prod-eu: the cluster is FAILED; it gets no agent
+    ! cluster failed: eu-west-1/prod-eu: the cluster is FAILED; it gets no agent
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
     ");
 }
@@ -339,7 +340,7 @@ fn every_state_of_an_agent() {
     older than wanted
         ~ eu-west-1/prod-eu  agent v1.2.0-eksbuild.1 -> v1.3.8-eksbuild.2
     newer than wanted
-        ! agent version: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.10-eksbuild.1 is newer than v1.3.8-eksbuild.2, which is wanted; podgrant does not go back: name it in podgrant/agent-version to have it so
+        ! agent version: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.10-eksbuild.1 is newer than v1.3.8-eksbuild.2, which is wanted; podgrant does not go back: name the newer one in podgrant/agent-version if it is meant
     a version of its own kind
         nothing to do
     somebody else's, older
@@ -365,7 +366,7 @@ fn every_state_of_an_agent() {
     update failed by itself
         ~ eu-west-1/prod-eu  agent v1.3.8-eksbuild.2  (again, for it is UPDATE_FAILED)
     update failed in conflict
-        ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8-eksbuild.2 is UPDATE_FAILED: ConfigurationConflict: EKS's words (something else manages the same objects, such as a self-managed agent: remove that, or keep it and tag the cluster with agent = off)
+        ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8-eksbuild.2 is UPDATE_FAILED: ConfigurationConflict: EKS's words (something else manages the same objects, such as a self-managed agent: remove that, or tag the cluster with agent = off to keep it, or with agent = manage to have the add-on take its place)
     somebody else's update failed
         ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8-eksbuild.2 is UPDATE_FAILED: InternalFailure: EKS's words (EKS failed by itself); podgrant did not install it, and leaves it alone
     could not be made
@@ -425,7 +426,10 @@ fn an_agent_is_removed_only_if_it_is_ours_and_nothing_needs_it() {
 #[test]
 fn configuration_is_given_to_new_agents() {
     let settings = AgentSettings { configuration: Some(r#"{"a":1}"#.to_owned()), ..AgentSettings::default() };
-    let plan = printed(Duty::Agents { announce: Announce::Nothing, settings }, &offered(cluster("prod-eu")));
+    let plan = printed(
+        Duty::Agents { announce: Announce::Nothing, settings, attempt: 0 },
+        &offered(cluster("prod-eu")),
+    );
     assert_snapshot!(plan, @r#"
     + eu-west-1/prod-eu  agent v1.3.8-eksbuild.2  configuration {"a":1}
     Plan: 1 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.
@@ -444,4 +448,209 @@ fn why_a_cluster_failed_is_told() {
     let mut failed = cluster("prod-eu").status("FAILED");
     failed.issues = vec!["VpcIdNotFound: no such VPC".to_owned()];
     assert_snapshot!(brief(&offered(failed)), @"! cluster not ready: eu-west-1/prod-eu: the cluster is FAILED; it gets no agent: VpcIdNotFound: no such VPC");
+}
+
+/// The agent's pods, ready on so many of so many nodes.
+fn pods(ready: u32, desired: u32) -> AgentPods {
+    AgentPods { desired, ready, updated: ready, current: true, ..AgentPods::default() }
+}
+
+fn lacking(pods: AgentPods, node: &str, why: Lack) -> Inside {
+    Inside::Agent(AgentPods { lacking: vec![NodeLack { node: node.to_owned(), why }], ..pods })
+}
+
+fn closed(entry: AccessEntry) -> Inside {
+    Inside::Closed { why: "the cluster's Kubernetes API refused podgrant (401)".to_owned(), entry }
+}
+
+/// What a pass that waits for the agent makes of what the cluster says.
+fn seen(world: Snapshot, inside: Inside) -> String {
+    let mut world = world;
+    let id = world.clusters.keys().next().unwrap().clone();
+    world.inside.insert(id, inside);
+    let plan = agents(Announce::Agent, &world);
+    let lines: Vec<&str> = plan.lines().filter(|line| !line.starts_with("Plan: ")).collect();
+    if lines.is_empty() { "nothing to do".to_owned() } else { lines.join("\n    ") }
+}
+
+#[test]
+fn what_the_cluster_itself_says_of_its_agent() {
+    let active = || with(agent("ACTIVE"), cluster("prod-eu"));
+    let degraded = || with(with_issue("DEGRADED", "InsufficientNumberOfReplicas"), cluster("prod-eu"));
+    let crash = || Lack::NotReady("CrashLoopBackOff: bind: address already in use".to_owned());
+    let taints = || Lack::Taints(vec!["gpu=yes:NoSchedule".to_owned()]);
+    let rows = [
+        ("on every node", seen(active(), Inside::Agent(pods(3, 3)))),
+        ("no nodes yet", seen(active(), Inside::Agent(pods(0, 0)))),
+        ("still starting", seen(active(), lacking(pods(2, 3), "ip-1", Lack::NoPodYet))),
+        ("crashing", seen(active(), lacking(pods(2, 3), "ip-1", crash()))),
+        ("a node is down", seen(active(), lacking(pods(2, 3), "ip-1", Lack::NodeNotReady))),
+        ("a tainted node is passed over", seen(active(), lacking(pods(3, 3), "gpu-1", taints()))),
+        ("a node is left out by selector", seen(active(), lacking(pods(3, 3), "arm-1", Lack::LeftOut))),
+        ("an older form on one node", seen(active(), Inside::Agent(AgentPods { updated: 2, ..pods(3, 3) }))),
+        (
+            "the newest form is not looked at yet",
+            seen(active(), Inside::Agent(AgentPods { current: false, ..pods(3, 3) })),
+        ),
+        (
+            "nodes can't be listed",
+            seen(
+                active(),
+                Inside::Agent(AgentPods {
+                    nodes_unseen: Some("nodes is forbidden".to_owned()),
+                    ..pods(3, 3)
+                }),
+            ),
+        ),
+        ("the DaemonSet is gone", seen(active(), Inside::NoAgent)),
+        ("private", seen(active(), Inside::Unseen { why: "no route to its private endpoint".to_owned() })),
+        ("refused, no access entry", seen(active(), closed(AccessEntry::Absent))),
+        ("refused, entry half made", seen(active(), closed(AccessEntry::WithoutPolicy))),
+        ("refused all the same", seen(active(), closed(AccessEntry::Whole))),
+        ("refused, somebody else's entry", seen(active(), closed(AccessEntry::Foreign))),
+        ("refused, and takes no entries", seen(active(), closed(AccessEntry::NotTaken))),
+        ("degraded, and why", seen(degraded(), lacking(pods(2, 3), "ip-1", crash()))),
+        ("degraded, and private", seen(degraded(), Inside::Unseen { why: "no route".to_owned() })),
+        ("not installed, as is the API", seen(offered(cluster("prod-eu")), Inside::NoAgent)),
+        ("not installed, refused", seen(offered(cluster("prod-eu")), closed(AccessEntry::Absent))),
+        ("self-managed", seen(offered(cluster("prod-eu")), Inside::Agent(pods(3, 3)))),
+        (
+            "self-managed, to be taken over",
+            seen(offered(cluster("prod-eu").tagged("podgrant/agent", "manage")), Inside::Agent(pods(3, 3))),
+        ),
+    ];
+    let shown: Vec<String> = rows.iter().map(|(name, plan)| format!("{name}\n    {plan}\n")).collect();
+    assert_snapshot!(shown.concat(), @"
+    on every node
+        > eu-west-1/prod-eu  agent v1.3.8-eksbuild.2 is healthy  (ready on 3 of 3 nodes)
+    no nodes yet
+        > eu-west-1/prod-eu  agent v1.3.8-eksbuild.2 is healthy  (ready on 0 of 0 nodes)
+    still starting
+        . not yet: the agent on eu-west-1/prod-eu is ready on 2 of 3 nodes (ip-1: no pod yet)
+    crashing
+        . not yet: the agent on eu-west-1/prod-eu is ready on 2 of 3 nodes (ip-1: CrashLoopBackOff: bind: address already in use)
+    a node is down
+        > eu-west-1/prod-eu  agent v1.3.8-eksbuild.2 is healthy  (ready on 2 of 3 nodes)
+    a tainted node is passed over
+        > eu-west-1/prod-eu  agent v1.3.8-eksbuild.2 is healthy  (ready on 3 of 3 nodes)
+        ! agent nodes: eu-west-1/prod-eu: pods get no credentials on nodes without an agent: gpu-1: its taints are not tolerated (gpu=yes:NoSchedule); the add-on's configuration values (tolerations, affinity) say where it goes
+    a node is left out by selector
+        > eu-west-1/prod-eu  agent v1.3.8-eksbuild.2 is healthy  (ready on 3 of 3 nodes)
+        ! agent nodes: eu-west-1/prod-eu: pods get no credentials on nodes without an agent: arm-1: the DaemonSet's node selector or affinity leaves it out; the add-on's configuration values (tolerations, affinity) say where it goes
+    an older form on one node
+        . not yet: the agent on eu-west-1/prod-eu is ready on 3 of 3 nodes, and of its newest form on 2
+    the newest form is not looked at yet
+        . not yet: the agent on eu-west-1/prod-eu is ready on 3 of 3 nodes, and of its newest form on 0
+    nodes can't be listed
+        > eu-west-1/prod-eu  agent v1.3.8-eksbuild.2 is healthy  (ready on 3 of 3 nodes)
+        ! Kubernetes unseen: eu-west-1/prod-eu: nodes that the agent passes over are not told: nodes is forbidden; infra/kubernetes/see-nodes.yaml lets podgrant list them
+    the DaemonSet is gone
+        ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8-eksbuild.2 is ACTIVE, and its DaemonSet is not in the cluster: somebody deleted it; remove the add-on, and podgrant installs it anew
+    private
+        > eu-west-1/prod-eu  agent v1.3.8-eksbuild.2 is healthy
+        ! Kubernetes unseen: eu-west-1/prod-eu: no route to its private endpoint; what EKS says of the add-on counts
+    refused, no access entry
+        + eu-west-1/prod-eu  access entry for podgrant, to view the agent
+        > eu-west-1/prod-eu  agent v1.3.8-eksbuild.2 is healthy
+    refused, entry half made
+        + eu-west-1/prod-eu  access entry for podgrant, to view the agent
+        > eu-west-1/prod-eu  agent v1.3.8-eksbuild.2 is healthy
+    refused all the same
+        > eu-west-1/prod-eu  agent v1.3.8-eksbuild.2 is healthy
+        ! Kubernetes unseen: eu-west-1/prod-eu: the cluster's Kubernetes API refused podgrant (401); its access entry is as it should be, and may need a minute; what EKS says of the add-on counts
+    refused, somebody else's entry
+        > eu-west-1/prod-eu  agent v1.3.8-eksbuild.2 is healthy
+        ! Kubernetes unseen: eu-west-1/prod-eu: the cluster's Kubernetes API refused podgrant (401); somebody else made an access entry for podgrant's role: give it AmazonEKSViewPolicy, or delete it and podgrant makes its own; what EKS says of the add-on counts
+    refused, and takes no entries
+        > eu-west-1/prod-eu  agent v1.3.8-eksbuild.2 is healthy
+        ! Kubernetes unseen: eu-west-1/prod-eu: the cluster's Kubernetes API refused podgrant (401); the cluster takes no access entries: set its authentication mode to API_AND_CONFIG_MAP; what EKS says of the add-on counts
+    degraded, and why
+        . not yet: the agent on eu-west-1/prod-eu is DEGRADED: InsufficientNumberOfReplicas: EKS's words (agent pods are not ready on every node: look for ports 80 and 2703 taken on the host, taints, and nodes without IPv6); it is ready on 2 of 3 nodes (ip-1: CrashLoopBackOff: bind: address already in use)
+    degraded, and private
+        . not yet: the agent on eu-west-1/prod-eu is DEGRADED: InsufficientNumberOfReplicas: EKS's words (agent pods are not ready on every node: look for ports 80 and 2703 taken on the host, taints, and nodes without IPv6)
+        ! Kubernetes unseen: eu-west-1/prod-eu: no route; what EKS says of the add-on counts
+    not installed, as is the API
+        + eu-west-1/prod-eu  agent v1.3.8-eksbuild.2
+    not installed, refused
+        + eu-west-1/prod-eu  access entry for podgrant, to view the agent
+        . not yet: the Kubernetes API of eu-west-1/prod-eu is being opened, for a look
+    self-managed
+        ! self-managed agent: eu-west-1/prod-eu: an agent runs there that is no EKS add-on, ready on 3 of 3 nodes; podgrant keeps it, and does not update it: tag the cluster podgrant/agent = manage to have the add-on take its place
+    self-managed, to be taken over
+        + eu-west-1/prod-eu  agent v1.3.8-eksbuild.2  in place of any that is no add-on
+    ");
+}
+
+#[test]
+fn a_sweep_says_where_nodes_are_passed_over_and_is_silent_about_nodes_it_may_not_list() {
+    let mut world = with(agent("ACTIVE"), cluster("prod-eu"));
+    let unseen = AgentPods { nodes_unseen: Some("nodes is forbidden".to_owned()), ..pods(3, 3) };
+    world.inside.insert(cluster_id("prod-eu"), Inside::Agent(unseen));
+    assert_snapshot!(brief(&world), @"nothing to do");
+    world.inside.insert(cluster_id("prod-eu"), lacking(pods(2, 3), "ip-1", Lack::NoPodYet));
+    assert_snapshot!(brief(&world), @"! agent rollout: eu-west-1/prod-eu: the agent on eu-west-1/prod-eu is ready on 2 of 3 nodes (ip-1: no pod yet)");
+    world.inside.insert(cluster_id("prod-eu"), lacking(pods(3, 3), "arm-1", Lack::LeftOut));
+    assert_snapshot!(brief(&world), @"! agent rollout: eu-west-1/prod-eu: pods get no credentials on nodes without an agent: arm-1: the DaemonSet's node selector or affinity leaves it out; the add-on's configuration values (tolerations, affinity) say where it goes");
+}
+
+#[test]
+fn an_older_cluster_is_opened_before_it_gets_an_agent_and_not_waited_for_for_ever() {
+    let mut world = offered(cluster("prod-eu"));
+    world.inside.insert(cluster_id("prod-eu"), closed(AccessEntry::Absent));
+    let shown = |announce, attempt| {
+        printed(Duty::Agents { announce, settings: AgentSettings::default(), attempt }, &world)
+    };
+    assert_snapshot!(shown(Announce::Nothing, 0), @"
+    + eu-west-1/prod-eu  access entry for podgrant, to view the agent
+    . not yet: the Kubernetes API of eu-west-1/prod-eu is being opened, for a look
+    Plan: 1 to create, 0 to update, 0 to delete, 0 unchanged, 1 waiting, 0 findings.
+    ");
+    assert_snapshot!(shown(Announce::Agent, 2), @"
+    + eu-west-1/prod-eu  access entry for podgrant, to view the agent
+    + eu-west-1/prod-eu  agent v1.3.8-eksbuild.2
+    Plan: 2 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.
+    ");
+    // One just made runs nothing yet.
+    assert_snapshot!(shown(Announce::Cluster, 0), @"
+    > eu-west-1/prod-eu  ready for grants
+    + eu-west-1/prod-eu  access entry for podgrant, to view the agent
+    + eu-west-1/prod-eu  agent v1.3.8-eksbuild.2
+    Plan: 2 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.
+    ");
+}
+
+#[test]
+fn a_conflict_is_taken_over_only_when_told_to() {
+    let torn = || with_issue("CREATE_FAILED", "ConfigurationConflict");
+    let managed = || cluster("prod-eu").tagged("podgrant/agent", "manage");
+    let other = Agent {
+        issues: [torn().issues, with_issue("", "AccessDenied").issues].concat(),
+        ..agent("CREATE_FAILED")
+    };
+    let rows = [
+        ("not told to", with(torn(), cluster("prod-eu"))),
+        ("told to", with(torn(), managed())),
+        ("somebody else's add-on", with(foreign(torn()), managed())),
+        ("something else ails it too", with(other, managed())),
+    ];
+    let shown: Vec<String> =
+        rows.iter().map(|(name, world)| format!("{name}\n    {}\n", brief(world))).collect();
+    assert_snapshot!(shown.concat(), @"
+    not told to
+        ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8-eksbuild.2 is CREATE_FAILED: ConfigurationConflict: EKS's words (something else manages the same objects, such as a self-managed agent: remove that, or tag the cluster with agent = off to keep it, or with agent = manage to have the add-on take its place)
+    told to
+        - eu-west-1/prod-eu  agent v1.3.8-eksbuild.2  (to be made anew, for it is CREATE_FAILED)
+    somebody else's add-on
+        ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8-eksbuild.2 is CREATE_FAILED: ConfigurationConflict: EKS's words (something else manages the same objects, such as a self-managed agent: remove that, or tag the cluster with agent = off to keep it, or with agent = manage to have the add-on take its place)
+    something else ails it too
+        ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.8-eksbuild.2 is CREATE_FAILED: ConfigurationConflict: EKS's words (something else manages the same objects, such as a self-managed agent: remove that, or tag the cluster with agent = off to keep it, or with agent = manage to have the add-on take its place); AccessDenied: EKS's words (EKS may not change the cluster: look at the cluster's aws-auth or access entries for the role eks:addon-manager)
+    ");
+}
+
+#[test]
+fn configuration_that_does_not_fit_installs_nothing() {
+    let mut world = offered(cluster("prod-eu"));
+    let misfits = vec!["/tolerations: \"all\" is not of type \"array\"".to_owned()];
+    world.agent_misfits.insert(cluster_id("prod-eu"), misfits);
+    assert_snapshot!(brief(&world), @r#"! agent configuration: eu-west-1/prod-eu: PODGRANT_AGENT_CONFIGURATION does not fit eks-pod-identity-agent v1.3.8-eksbuild.2, so that no agent is installed: /tolerations: "all" is not of type "array""#);
 }

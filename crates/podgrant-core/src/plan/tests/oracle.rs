@@ -234,6 +234,7 @@ fn apply(changes: &[Change], view: &mut Snapshot) {
             Change::InstallAgent { .. }
             | Change::UpdateAgent { .. }
             | Change::RemoveAgent { .. }
+            | Change::OpenKubernetes { .. }
             | Change::AnnounceAgent { .. }
             | Change::AnnounceCluster { .. } => {
                 panic!("not a grant: {change}")

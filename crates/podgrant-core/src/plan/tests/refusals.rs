@@ -197,16 +197,16 @@ fn patterns_are_refused_aloud_and_keep_what_they_may_mean() {
     let standing = ours(&payments(), "prod-eu", PROD);
     let world = snapshot([pattern.clone()], [cluster("prod-eu")], [standing.clone()]);
     assert_snapshot!(grants(&world), @"
-    ! pattern not expanded: role payments (job-_/api@prod-eu): namespace and service account patterns need the cluster's Kubernetes API, which this version does not ask; name the service account
-    ! pattern not expanded: role payments (payments/_@prod-eu): namespace and service account patterns need the cluster's Kubernetes API, which this version does not ask; name the service account
+    ! pattern not expanded: role payments (job-_/api@prod-eu): this version does not expand namespace and service account patterns; name the service account
+    ! pattern not expanded: role payments (payments/_@prod-eu): this version does not expand namespace and service account patterns; name the service account
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 2 findings.
     ");
 
     let heir = role("heir").grant(PROD).trusting();
     let world = snapshot([pattern, heir], [cluster("prod-eu")], [standing.clone()]);
     assert_snapshot!(grants(&world), @"
-    ! pattern not expanded: role payments (job-_/api@prod-eu): namespace and service account patterns need the cluster's Kubernetes API, which this version does not ask; name the service account
-    ! pattern not expanded: role payments (payments/_@prod-eu): namespace and service account patterns need the cluster's Kubernetes API, which this version does not ask; name the service account
+    ! pattern not expanded: role payments (job-_/api@prod-eu): this version does not expand namespace and service account patterns; name the service account
+    ! pattern not expanded: role payments (payments/_@prod-eu): this version does not expand namespace and service account patterns; name the service account
     ! conflict: eu-west-1/prod-eu payments/api role heir (payments/api@prod-eu): arn:aws:iam::111122223333:role/payments has this service account, and a tag of it may still ask for it; mend or remove that tag
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 3 findings.
     ");
@@ -215,8 +215,8 @@ fn patterns_are_refused_aloud_and_keep_what_they_may_mean() {
     let world = snapshot([elsewhere], [cluster("prod-eu"), cluster("test-eu")], [standing]);
     assert_snapshot!(grants(&world), @"
     - eu-west-1/prod-eu  payments/api  role payments  (grant withdrawn)
-    ! pattern not expanded: role payments (batch/_@prod-eu): namespace and service account patterns need the cluster's Kubernetes API, which this version does not ask; name the service account
-    ! pattern not expanded: role payments (payments/_@test-eu): namespace and service account patterns need the cluster's Kubernetes API, which this version does not ask; name the service account
+    ! pattern not expanded: role payments (batch/_@prod-eu): this version does not expand namespace and service account patterns; name the service account
+    ! pattern not expanded: role payments (payments/_@test-eu): this version does not expand namespace and service account patterns; name the service account
     Plan: 0 to create, 0 to update, 1 to delete, 0 unchanged, 0 waiting, 2 findings.
     ");
 }
