@@ -112,7 +112,7 @@ async fn trust_policies_are_percent_decoded_once() {
     let policy = r#"{"Version": "2012-10-17", "Statement": [{
         "Sid": "a+b", "Effect": "Allow", "Principal": {"Service": "pods.eks.amazonaws.com"},
         "Action": ["sts:AssumeRole", "sts:TagSession"],
-        "Condition": {"StringEquals": {"aws:RequestTag/team": "100%22 sûr"}}}]}"#;
+        "Condition": {"StringEquals": {"aws:ResourceTag/team": "100%22 sûr"}}}]}"#;
     let w = World::new().await;
     w.aws.add_role(role("by-event", "payments/api@prod-eu").trust_policy(policy));
     w.reconcile(&role_tagged("by-event")).await;

@@ -35,6 +35,14 @@ impl Role {
         self
     }
 
+    /// Trusting under a condition, by a statement with the Sid `EksPods`.
+    pub(crate) fn trusting_where(mut self, condition: &str) -> Self {
+        let statement = MISSING_STATEMENT.trim_start_matches('{').trim_end_matches('}');
+        self.trust_policy =
+            format!(r#"{{"Statement":[{{"Sid":"EksPods",{statement},"Condition":{condition}}}]}}"#);
+        self
+    }
+
     pub(crate) fn born(mut self, created_at: i64) -> Self {
         self.created_at = created_at;
         self

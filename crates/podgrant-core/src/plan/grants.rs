@@ -9,18 +9,54 @@ use crate::names::{ClusterId, RoleArn, Workload};
 use crate::outcome::{Finding, FindingKind, FollowUp, Wait};
 use crate::subject::{ClusterSelector, Subject};
 use crate::tags::{Grant, RoleTags, TagKeys, TagProblem};
-use crate::trust::allows_pods;
+use crate::trust::{TrustPolicy, Use};
 
 /// A role, and what its tags ask for.
 struct Asking<'a> {
     role: &'a Role,
     tags: RoleTags,
     problems: Vec<TagProblem>,
-    /// Why its trust policy stands in the way, if it does.
+    trust: TrustPolicy,
+    /// Why its trust policy stands in the way of every grant, if it does.
     distrust: Option<String>,
 }
 
-impl Asking<'_> {
+impl<'a> Asking<'a> {
+    fn new(role: &'a Role, keys: &TagKeys) -> Self {
+        let (tags, problems) = RoleTags::parse(keys, &role.tags);
+        let trust = TrustPolicy::read(&role.trust_policy);
+        let mut asking = Self { role, tags, problems, trust, distrust: None };
+        // With a bad tag, what stands keeps what it was made with, on or off.
+        let session_tags_off = match asking.problem_with(&keys.key(SESSION_TAGS)) {
+            None => Some(asking.tags.session_tags_off),
+            Some(_) => None,
+        };
+        if !asking.tags.grants.is_empty() {
+            asking.distrust = asking.trust.allows(&asking.usage(session_tags_off, None)).err();
+        }
+        asking
+    }
+
+    fn usage<'u>(
+        &'u self,
+        session_tags_off: Option<bool>,
+        place: Option<(&'u Cluster, &'u Workload)>,
+    ) -> Use<'u> {
+        Use { account: self.role.arn.account(), session_tags_off, place }
+    }
+
+    /// The mark that a setting is taken from where its tag does not parse: what
+    /// stands keeps what it was made with.
+    fn before<'m>(&self, keys: &TagKeys, holder: Option<&'m Mark>, name: &str) -> Option<&'m Mark> {
+        holder.filter(|mark| mark.role_arn == self.role.arn && self.problem_with(&keys.key(name)).is_some())
+    }
+
+    /// Whether EKS is to add no session tags, in a place that `holder` has.
+    fn session_tags_off(&self, keys: &TagKeys, holder: Option<&Mark>) -> bool {
+        self.before(keys, holder, SESSION_TAGS)
+            .map_or(self.tags.session_tags_off, |mark| mark.session_tags_off)
+    }
+
     /// The problem with one of the role's tags, if it has one. IAM holds keys that
     /// differ only in case to be the same key.
     fn problem_with(&self, key: &str) -> Option<&TagProblem> {
@@ -44,6 +80,8 @@ struct Place<'a> {
 struct Claim<'a> {
     asking: &'a Asking<'a>,
     grant: Grant,
+    /// Whether the role's trust policy lets EKS Pod Identity assume it here.
+    trusting: bool,
 }
 
 /// Plans grants for the roles and clusters in scope.
@@ -52,15 +90,9 @@ struct Claim<'a> {
 /// association in scope and subtract each reason to keep it.
 pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys) -> Plan {
     let mut plan = Plan::default();
-    let asking: AskingRoles<'_> = snapshot
-        .roles
-        .values()
-        .map(|role| {
-            let (tags, problems) = RoleTags::parse(keys, &role.tags);
-            let distrust = if tags.grants.is_empty() { None } else { allows_pods(&role.trust_policy).err() };
-            (&role.arn, Asking { role, tags, problems, distrust })
-        })
-        .collect();
+    let asking: AskingRoles<'_> =
+        snapshot.roles.values().map(|role| (&role.arn, Asking::new(role, keys))).collect();
+    let standing = by_place(snapshot);
 
     let mut claims: BTreeMap<(ClusterId, Workload), Vec<Claim<'_>>> = BTreeMap::new();
     for asking in asking.values() {
@@ -68,18 +100,27 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys) -> Plan {
         if snapshot.scope.clusters.is_none() {
             plan.findings.extend(role_findings(asking, keys));
         }
+        let mut refused_somewhere = false;
         for grant in &asking.tags.grants {
             let Some(workload) = grant.subject.workload() else { continue };
             for cluster in targets(snapshot, keys, asking, grant, &mut plan.findings) {
-                claims
-                    .entry((cluster.id.clone(), workload.clone()))
-                    .or_default()
-                    .push(Claim { asking, grant: grant.clone() });
+                let holder = standing.get(&(&cluster.id, &workload)).and_then(|standing| standing.managed());
+                let refusal = trust_refusal(keys, asking, grant, cluster, &workload, holder);
+                let trusting = asking.distrust.is_none() && refusal.is_none();
+                refused_somewhere |= refusal.is_some();
+                plan.findings.extend(refusal);
+                claims.entry((cluster.id.clone(), workload.clone())).or_default().push(Claim {
+                    asking,
+                    grant: grant.clone(),
+                    trusting,
+                });
             }
+        }
+        if refused_somewhere && snapshot.scope.clusters.is_none() {
+            plan.findings.extend(trust_not_managed(asking, keys));
         }
     }
 
-    let standing = by_place(snapshot);
     let mut kept: Places<'_> = BTreeSet::new();
     for ((cluster, workload), claims) in &claims {
         let standing = standing.get(&(cluster, workload)).copied();
@@ -130,15 +171,45 @@ fn role_findings(asking: &Asking<'_>, keys: &TagKeys) -> Vec<Finding> {
     }
     if let Some(distrust) = &asking.distrust {
         findings.push(finding(FindingKind::TrustPolicy, None, distrust.clone()));
-        if asking.tags.manage_trust {
-            findings.push(finding(
-                FindingKind::NotSupported,
-                None,
-                format!("{} = manage: this version does not change trust policies", keys.key("trust")),
-            ));
-        }
+        findings.extend(trust_not_managed(asking, keys));
     }
     findings
+}
+
+fn trust_not_managed(asking: &Asking<'_>, keys: &TagKeys) -> Option<Finding> {
+    asking.tags.manage_trust.then(|| Finding {
+        kind: FindingKind::NotSupported,
+        role: Some(asking.role.arn.clone()),
+        cluster: None,
+        workload: None,
+        grant: None,
+        reason: format!("{} = manage: this version does not change trust policies", keys.key("trust")),
+    })
+}
+
+/// Why the role's trust policy stands in the way of this grant in this place. What
+/// stands in the way of all its grants is told once, with the role.
+fn trust_refusal(
+    keys: &TagKeys,
+    asking: &Asking<'_>,
+    grant: &Grant,
+    cluster: &Cluster,
+    workload: &Workload,
+    holder: Option<&Mark>,
+) -> Option<Finding> {
+    if asking.distrust.is_some() {
+        return None;
+    }
+    let session_tags_off = asking.session_tags_off(keys, holder);
+    let usage = asking.usage(Some(session_tags_off), Some((cluster, workload)));
+    asking.trust.allows(&usage).err().map(|reason| Finding {
+        kind: FindingKind::TrustPolicy,
+        role: Some(asking.role.arn.clone()),
+        cluster: Some(cluster.id.clone()),
+        workload: Some(workload.clone()),
+        grant: Some(grant.subject.to_string()),
+        reason,
+    })
 }
 
 /// The clusters in scope that a grant means, and what is to be said about the others.
@@ -243,8 +314,7 @@ fn settle(
         .iter()
         .filter(|claim| {
             let asking = claim.asking;
-            let trusting =
-                asking.distrust.is_none() || holder.is_some_and(|mark| mark.role_id == asking.role.id);
+            let trusting = claim.trusting || holder.is_some_and(|mark| mark.role_id == asking.role.id);
             let clear = asking.problem_with(&keys.key(TARGET_ROLE)).is_none()
                 || holder.is_some_and(|mark| mark.role_arn == asking.role.arn);
             trusting && clear
@@ -291,20 +361,18 @@ fn settle(
             ),
         ));
     }
-    // A tag that does not parse changes nothing: what stands keeps what it was made with.
-    let tags = &winner.asking.tags;
-    let before = |name: &str| {
-        holder
-            .filter(|mark| mark.role_arn == role.arn && winner.asking.problem_with(&keys.key(name)).is_some())
-    };
     let mark = Mark {
         role_arn: role.arn.clone(),
         role_id: role.id.clone(),
         cluster: cluster.clone(),
         subject: winner.grant.subject.clone(),
         label: winner.grant.label.clone(),
-        session_tags_off: before(SESSION_TAGS).map_or(tags.session_tags_off, |mark| mark.session_tags_off),
-        target_role: before(TARGET_ROLE).map_or(&tags.target_role, |mark| &mark.target_role).clone(),
+        session_tags_off: winner.asking.session_tags_off(keys, holder),
+        target_role: winner
+            .asking
+            .before(keys, holder, TARGET_ROLE)
+            .map_or(&winner.asking.tags.target_role, |mark| &mark.target_role)
+            .clone(),
     };
     match (standing, holder) {
         (None, _) => plan.changes.push(Change::Create { workload: workload.clone(), mark }),

@@ -89,6 +89,132 @@ fn without_trust_no_place_is_won() {
     "#);
 }
 
+/// Trusts EKS Pod Identity for prod-eu, and no other cluster.
+const FOR_PROD: &str =
+    r#"{"ArnEquals":{"aws:SourceArn":"arn:aws:eks:eu-west-1:111122223333:cluster/prod-eu"}}"#;
+
+#[test]
+fn a_role_trusted_for_one_cluster_makes_its_grant_there_only() {
+    let fleet = role("payments").grant("payments/api@_").trusting_where(FOR_PROD);
+    let world = snapshot([fleet.clone()], [cluster("prod-eu"), cluster("test-eu")], []);
+    assert_snapshot!(grants(&world), @r#"
+    + eu-west-1/prod-eu  payments/api  role payments  (payments/api@_)
+    ! trust policy: eu-west-1/test-eu payments/api role payments (payments/api@_): the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com here: statement "EksPods" wants aws:SourceArn ArnEquals "arn:aws:eks:eu-west-1:111122223333:cluster/prod-eu" (it is "arn:aws:eks:eu-west-1:111122223333:cluster/test-eu"); mend the condition, or take the grant back
+    Plan: 1 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
+    "#);
+    // A pass over the other cluster tells it, too: it may be the cluster's first.
+    assert_snapshot!(grants(&world.clone().scoped_to_cluster("test-eu")), @r#"
+    ! trust policy: eu-west-1/test-eu payments/api role payments (payments/api@_): the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com here: statement "EksPods" wants aws:SourceArn ArnEquals "arn:aws:eks:eu-west-1:111122223333:cluster/prod-eu" (it is "arn:aws:eks:eu-west-1:111122223333:cluster/test-eu"); mend the condition, or take the grant back
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
+    "#);
+    assert_snapshot!(grants(&world.scoped_to_cluster("prod-eu")), @"
+    + eu-west-1/prod-eu  payments/api  role payments  (payments/api@_)
+    Plan: 1 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.
+    ");
+
+    // That nobody mends it is told once.
+    let managed = fleet.tagged("podgrant/trust", "manage");
+    let world = snapshot([managed], [cluster("test-eu"), cluster("us-east-1/prod-us")], []);
+    assert_snapshot!(grants(&world), @r#"
+    ! trust policy: eu-west-1/test-eu payments/api role payments (payments/api@_): the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com here: statement "EksPods" wants aws:SourceArn ArnEquals "arn:aws:eks:eu-west-1:111122223333:cluster/prod-eu" (it is "arn:aws:eks:eu-west-1:111122223333:cluster/test-eu"); mend the condition, or take the grant back
+    ! trust policy: us-east-1/prod-us payments/api role payments (payments/api@_): the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com here: statement "EksPods" wants aws:SourceArn ArnEquals "arn:aws:eks:eu-west-1:111122223333:cluster/prod-eu" (it is "arn:aws:eks:us-east-1:111122223333:cluster/prod-us"); mend the condition, or take the grant back
+    ! not supported: role payments: podgrant/trust = manage: this version does not change trust policies
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 3 findings.
+    "#);
+}
+
+#[test]
+fn a_role_trusted_for_one_service_account_makes_no_other_grant() {
+    let both = role("payments")
+        .grant("payments/api@prod-eu payments/worker@prod-eu")
+        .trusting_where(r#"{"StringEquals":{"aws:RequestTag/kubernetes-service-account":"api"}}"#);
+    let world = snapshot([both.clone()], [cluster("prod-eu")], []);
+    assert_snapshot!(grants(&world), @r#"
+    + eu-west-1/prod-eu  payments/api  role payments  (payments/api@prod-eu)
+    ! trust policy: eu-west-1/prod-eu payments/worker role payments (payments/worker@prod-eu): the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com here: statement "EksPods" wants aws:RequestTag/kubernetes-service-account StringEquals "api" (it is "worker"); mend the condition, or take the grant back
+    Plan: 1 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
+    "#);
+
+    // Without session tags it is trusted for nobody: told once, and not for each grant.
+    let world = snapshot([both.tagged("podgrant/session-tags", "off")], [cluster("prod-eu")], []);
+    assert_snapshot!(grants(&world), @r#"
+    ! trust policy: role payments: the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com: statement "EksPods" wants aws:RequestTag/kubernetes-service-account StringEquals "api" (with session tags off EKS sends none: it can never hold); leave session tags on, or take the condition away
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
+    "#);
+}
+
+#[test]
+fn a_role_trusted_for_another_account_is_told_once() {
+    let condition = r#"{"StringEquals":{"aws:SourceAccount":"222233334444"}}"#;
+    let fleet = role("payments").grant("payments/api@_ payments/worker@_").trusting_where(condition);
+    let world = snapshot([fleet], [cluster("prod-eu"), cluster("test-eu")], []);
+    assert_snapshot!(grants(&world), @r#"
+    ! trust policy: role payments: the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com: statement "EksPods" wants aws:SourceAccount StringEquals "222233334444" (it is "111122223333"); mend the condition, or take the grant back
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
+    "#);
+    assert_snapshot!(grants(&world.scoped_to_cluster("prod-eu")), @"Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.");
+}
+
+#[test]
+fn without_trust_here_no_place_is_won_and_what_stands_stays() {
+    let on_test = "payments/api@test-eu";
+    let old = role("old").grant(on_test).born(0).trusting_where(FOR_PROD);
+    let young = role("payments").grant(on_test).trusting();
+    // The older claim is refused: the younger role is served.
+    let world = snapshot([old.clone(), young.clone()], [cluster("test-eu")], []);
+    assert_snapshot!(grants(&world), @r#"
+    + eu-west-1/test-eu  payments/api  role payments  (payments/api@test-eu)
+    ! trust policy: eu-west-1/test-eu payments/api role old (payments/api@test-eu): the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com here: statement "EksPods" wants aws:SourceArn ArnEquals "arn:aws:eks:eu-west-1:111122223333:cluster/prod-eu" (it is "arn:aws:eks:eu-west-1:111122223333:cluster/test-eu"); mend the condition, or take the grant back
+    ! conflict: eu-west-1/test-eu payments/api role old (payments/api@test-eu): arn:aws:iam::111122223333:role/payments has this service account already; a service account has one role on a cluster
+    Plan: 1 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 2 findings.
+    "#);
+
+    // Who stands there with the same role id keeps it.
+    let standing = ours(&old, "test-eu", on_test);
+    let world = snapshot([old.clone(), young], [cluster("test-eu")], [standing.clone()]);
+    assert_snapshot!(grants(&world), @r#"
+    ! trust policy: eu-west-1/test-eu payments/api role old (payments/api@test-eu): the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com here: statement "EksPods" wants aws:SourceArn ArnEquals "arn:aws:eks:eu-west-1:111122223333:cluster/prod-eu" (it is "arn:aws:eks:eu-west-1:111122223333:cluster/test-eu"); mend the condition, or take the grant back
+    ! conflict: eu-west-1/test-eu payments/api role payments (payments/api@test-eu): arn:aws:iam::111122223333:role/old has this service account already; a service account has one role on a cluster
+    Plan: 0 to create, 0 to update, 0 to delete, 1 unchanged, 0 waiting, 2 findings.
+    "#);
+
+    // A role made again is not the one that was trusted; where it is trusted, it is served.
+    let again = old.clone().made_again();
+    let world = snapshot([again], [cluster("test-eu")], [standing]);
+    assert_snapshot!(grants(&world), @r#"
+    - eu-west-1/test-eu  payments/api  role old  (role deleted and made again)
+    ! trust policy: eu-west-1/test-eu payments/api role old (payments/api@test-eu): the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com here: statement "EksPods" wants aws:SourceArn ArnEquals "arn:aws:eks:eu-west-1:111122223333:cluster/prod-eu" (it is "arn:aws:eks:eu-west-1:111122223333:cluster/test-eu"); mend the condition, or take the grant back
+    Plan: 0 to create, 0 to update, 1 to delete, 0 unchanged, 0 waiting, 1 findings.
+    "#);
+    let again = old.clone().grant(PROD).made_again();
+    let world = snapshot([again], [cluster("prod-eu")], [ours(&old, "prod-eu", PROD)]);
+    assert_snapshot!(grants(&world), @"
+    ~ eu-west-1/prod-eu  payments/api  role old  role id AROAOLD -> AROAOLD2
+    Plan: 0 to create, 1 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.
+    ");
+}
+
+#[test]
+fn a_bad_setting_is_judged_as_it_stands() {
+    // What stands has no session tags, and a tag that does not parse leaves it so.
+    let needs_tags = r#"{"StringEquals":{"aws:RequestTag/kubernetes-namespace":"payments"}}"#;
+    let off = payments().tagged("podgrant/session-tags", "off");
+    let standing = ours(&off, "prod-eu", PROD);
+    let bad = payments().tagged("podgrant/session-tags", "of").trusting_where(needs_tags);
+    let world = snapshot(
+        [bad.grant("payments/api@_").made_again()],
+        [cluster("prod-eu"), cluster("test-eu")],
+        [standing],
+    );
+    assert_snapshot!(grants(&world), @r#"
+    - eu-west-1/prod-eu  payments/api  role payments  (role deleted and made again)
+    + eu-west-1/test-eu  payments/api  role payments  (payments/api@_)
+    ! bad tag: role payments: tag podgrant/session-tags: expected on or off, found "of"
+    ! trust policy: eu-west-1/prod-eu payments/api role payments (payments/api@_): the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com here: statement "EksPods" wants aws:RequestTag/kubernetes-namespace StringEquals "payments" (with session tags off EKS sends none: it can never hold); leave session tags on, or take the condition away
+    Plan: 1 to create, 0 to update, 1 to delete, 0 unchanged, 0 waiting, 2 findings.
+    "#);
+}
+
 #[test]
 fn a_bad_tag_never_takes_down_its_neighbours() {
     let asking =
