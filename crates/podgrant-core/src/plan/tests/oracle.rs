@@ -25,7 +25,8 @@ const SELECTORS: [(&str, Option<&[usize]>); 6] = [
 struct RoleDrawn {
     exists: bool,
     made_again: bool,
-    trusting: bool,
+    /// For each of [`CLUSTERS`]: whether its trust policy holds there.
+    trusting: [bool; 3],
     /// A part of `podgrant/grant` that does not parse.
     bad_grant: bool,
     bad_target: bool,
@@ -65,7 +66,7 @@ fn world() -> impl Strategy<Value = World> {
     let role = (
         prop::bool::weighted(0.8),
         prop::bool::weighted(0.2),
-        prop::bool::weighted(0.8),
+        prop_oneof![3 => Just([true; 3]), 1 => Just([false; 3]), 2 => any::<[bool; 3]>()],
         prop::bool::weighted(0.2),
         prop::bool::weighted(0.1),
         any::<bool>(),
@@ -128,7 +129,17 @@ fn built(world: &World) -> Snapshot {
             built = built.tagged("podgrant/session-tags", "off");
         }
         built = if drawn.made_again { built.made_again() } else { built };
-        built = if drawn.trusting { built.trusting() } else { built };
+        let trusted: Vec<String> = CLUSTERS
+            .iter()
+            .zip(drawn.trusting)
+            .filter(|(_, trusting)| *trusting)
+            .map(|(name, _)| cluster(name).arn)
+            .collect();
+        built = match trusted.len() {
+            0 => built,
+            3 => built.trusting(),
+            _ => built.trusting_where(&format!(r#"{{"ArnLike":{{"aws:SourceArn":{trusted:?}}}}}"#)),
+        };
         view.roles.insert(built.arn.clone(), built);
     }
     for (name, open) in CLUSTERS.iter().zip(&world.open) {
@@ -182,10 +193,10 @@ fn rightful(world: &World, place: usize) -> Option<Option<usize>> {
                 *w == workload && SELECTORS[*selector].1.is_some_and(|clusters| clusters.contains(&cluster))
             })
     };
-    let sound = |role: usize| world.roles[role].trusting && !world.roles[role].bad_target;
+    let sound = |role: usize| world.roles[role].trusting[cluster] && !world.roles[role].bad_target;
     if let Some((role, labelled)) = holder {
         let drawn = &world.roles[role];
-        let trusted = drawn.trusting || !drawn.made_again;
+        let trusted = drawn.trusting[cluster] || !drawn.made_again;
         if asks(role) && trusted {
             return Some(Some(role));
         }
@@ -403,7 +414,7 @@ proptest! {
                     WORKLOADS[*workload] == standing.workload.to_string()
                         && SELECTORS[*selector].1.is_some_and(|clusters| clusters.contains(&cluster))
                 });
-                prop_assert!(!asks || (drawn.made_again && !drawn.trusting), "{}", change);
+                prop_assert!(!asks || (drawn.made_again && !drawn.trusting[cluster]), "{}", change);
             }
         }
     }
