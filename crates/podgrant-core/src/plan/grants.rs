@@ -367,7 +367,7 @@ fn settle(
         cluster: cluster.clone(),
         subject: winner.grant.subject.clone(),
         label: winner.grant.label.clone(),
-        session_tags_off: winner.asking.session_tags_off(keys, holder),
+        session_tags_off: session_tags_off(snapshot, keys, place, winner),
         target_role: winner
             .asking
             .before(keys, holder, TARGET_ROLE)
@@ -414,6 +414,23 @@ fn settle(
         }
     }
     true
+}
+
+/// Whether the winner's pods get no session tags. A change that its own trust policy can't stand was refused
+/// aloud, and cuts off nobody who has access by the setting before.
+fn session_tags_off(snapshot: &Snapshot, keys: &TagKeys, place: &Place<'_>, winner: &Claim<'_>) -> bool {
+    let asking = winner.asking;
+    let holder = place.standing.and_then(Association::managed);
+    let wanted = asking.session_tags_off(keys, holder);
+    let (Some(before), Some(cluster)) = (
+        holder.filter(|mark| mark.role_id == asking.role.id).map(|mark| mark.session_tags_off),
+        snapshot.clusters.get(place.cluster),
+    ) else {
+        return wanted;
+    };
+    let trusted =
+        |off| asking.trust.allows(&asking.usage(Some(off), Some((cluster, place.workload)))).is_ok();
+    if wanted != before && !winner.trusting && trusted(before) { before } else { wanted }
 }
 
 /// Every managed association in scope whose role is there and no longer asks for it.

@@ -473,3 +473,16 @@ fn a_region_that_is_not_looked_at_is_told_and_orphans_nobody() {
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
     ");
 }
+
+#[test]
+fn session_tags_stay_on_where_the_trust_policy_needs_them() {
+    let needs_tags = r#"{"StringEquals":{"aws:RequestTag/kubernetes-namespace":"payments"}}"#;
+    let before = role("payments").grant("payments/api@prod-eu").trusting_where(needs_tags);
+    let standing = ours(&before, "prod-eu", "payments/api@prod-eu");
+    let after = before.tagged("podgrant/session-tags", "off");
+    // Refused, and whoever has access keeps it.
+    assert_snapshot!(grants(&snapshot([after], [cluster("prod-eu")], [standing])), @r#"
+    ! trust policy: role payments: the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com: statement "EksPods" wants aws:RequestTag/kubernetes-namespace StringEquals "payments" (with session tags off EKS sends none: it can never hold); leave session tags on, or take the condition away
+    Plan: 0 to create, 0 to update, 0 to delete, 1 unchanged, 0 waiting, 1 findings.
+    "#);
+}
