@@ -192,7 +192,6 @@ async fn every_kind_of_cluster() {
         > eu-west-1/prod-eu  ready for grants => done
         ! cluster unsupported: eu-west-1/prod-eu: the cluster has Fargate profiles and no node groups, and Pod Identity does not work on Fargate; if it has self-managed nodes, tag the cluster podgrant/agent = on to have it all the same
         eks DescribeAddon -> ResourceNotFoundException
-        eks DescribeAddonVersions
         eks DescribeCluster
         eks ListFargateProfiles
         eks ListNodegroups
@@ -219,7 +218,6 @@ async fn every_kind_of_cluster() {
         = 1 unchanged
         > eu-west-1/prod-eu  ready for grants => done
         eks DescribeAddon -> ResourceNotFoundException
-        eks DescribeAddonVersions
         eks DescribeCluster
         eks ListFargateProfiles
         eks ListNodegroups
@@ -245,7 +243,6 @@ async fn every_kind_of_cluster() {
         > eu-west-1/prod-eu  ready for grants => done
         ! cluster unsupported: eu-west-1/prod-eu: the cluster runs on an Outpost, where Pod Identity does not work; tag the cluster podgrant/agent = on to have it all the same
         eks DescribeAddon -> ResourceNotFoundException
-        eks DescribeAddonVersions
         eks DescribeCluster
         eks ListFargateProfiles
         eks ListNodegroups
@@ -273,7 +270,6 @@ async fn every_kind_of_cluster() {
         > eu-west-1/prod-eu  ready for grants => done
         ! bad cluster tag: eu-west-1/prod-eu: the cluster carries podgrant/agent = of: expected on, off, manage or remove; until then its agent stays as it is
         eks DescribeAddon -> ResourceNotFoundException
-        eks DescribeAddonVersions
         eks DescribeCluster
         eks ListFargateProfiles
         eks ListNodegroups
@@ -435,7 +431,6 @@ async fn every_state_of_an_agent() {
         done
         > eu-west-1/prod-eu  agent v1.3.4-eksbuild.1 is healthy => done
         eks DescribeAddon
-        eks DescribeAddonVersions
         eks DescribeCluster
         events PutEvents
         * Agent Installed eu-west-1/prod-eu v1.3.4-eksbuild.1
@@ -453,7 +448,6 @@ async fn every_state_of_an_agent() {
         not-yet
         . the agent on eu-west-1/prod-eu is CREATING
         eks DescribeAddon
-        eks DescribeAddonVersions
         eks DescribeCluster
         sqs SendMessageBatch
         > in 5 s, attempt 1, began 0 s ago: AgentStarting { cluster: ClusterId { region: "eu-west-1", name: "prod-eu" } }
@@ -461,7 +455,6 @@ async fn every_state_of_an_agent() {
         not-yet
         . the agent on eu-west-1/prod-eu is UPDATING
         eks DescribeAddon
-        eks DescribeAddonVersions
         eks DescribeCluster
         sqs SendMessageBatch
         > in 5 s, attempt 1, began 0 s ago: AgentStarting { cluster: ClusterId { region: "eu-west-1", name: "prod-eu" } }
@@ -469,7 +462,6 @@ async fn every_state_of_an_agent() {
         not-yet
         . the agent on eu-west-1/prod-eu is DELETING
         eks DescribeAddon
-        eks DescribeAddonVersions
         eks DescribeCluster
         sqs SendMessageBatch
         > in 5 s, attempt 1, began 0 s ago: AgentStarting { cluster: ClusterId { region: "eu-west-1", name: "prod-eu" } }
@@ -477,7 +469,6 @@ async fn every_state_of_an_agent() {
         done
         ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.10-eksbuild.2 is DELETE_FAILED: EKS names no issue
         eks DescribeAddon
-        eks DescribeAddonVersions
         eks DescribeCluster
         events PutEvents
         * Cluster Needs Attention eu-west-1/prod-eu agent-unhealthy
@@ -487,7 +478,6 @@ async fn every_state_of_an_agent() {
         . the agent on eu-west-1/prod-eu is starting
         eks DeleteAddon
         eks DescribeAddon
-        eks DescribeAddonVersions
         eks DescribeCluster
         sqs SendMessageBatch
         > in 5 s, attempt 1, began 0 s ago: AgentStarting { cluster: ClusterId { region: "eu-west-1", name: "prod-eu" } }
@@ -495,7 +485,6 @@ async fn every_state_of_an_agent() {
         done
         ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.10-eksbuild.2 is CREATE_FAILED: AccessDenied: no (EKS may not change the cluster: look at the cluster's aws-auth or access entries for the role eks:addon-manager)
         eks DescribeAddon
-        eks DescribeAddonVersions
         eks DescribeCluster
         events PutEvents
         * Cluster Needs Attention eu-west-1/prod-eu agent-unhealthy
@@ -503,7 +492,6 @@ async fn every_state_of_an_agent() {
         done
         ! agent unhealthy: eu-west-1/prod-eu: eks-pod-identity-agent v1.3.10-eksbuild.2 is CREATE_FAILED: EKS names no issue; podgrant did not install it, and leaves it alone
         eks DescribeAddon
-        eks DescribeAddonVersions
         eks DescribeCluster
         events PutEvents
         * Cluster Needs Attention eu-west-1/prod-eu agent-unhealthy

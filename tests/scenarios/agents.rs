@@ -54,7 +54,6 @@ async fn a_new_cluster_is_waited_for_announced_and_given_a_healthy_agent() {
     . the agent on eu-west-1/prod-eu is CREATING
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.31
     sqs eu-west-1 SendMessageBatch podgrant 1
     > in 20 s, attempt 3, began 605 s ago: AgentStarting { cluster: ClusterId { region: "eu-west-1", name: "prod-eu" } }
     "#);
@@ -82,7 +81,6 @@ async fn an_agent_that_is_there_already_is_not_touched() {
     > eu-west-1/prod-eu  ready for grants => done
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     events eu-west-1 PutEvents 1
     * Cluster Ready eu-west-1/prod-eu
     ");
@@ -147,7 +145,6 @@ async fn an_agent_that_is_ill_is_a_finding_and_its_recovery_is_news() {
     . the agent on eu-west-1/prod-eu is DEGRADED: InsufficientNumberOfReplicas: 0 of 3 run (agent pods are not ready on every node: look for ports 80 and 2703 taken on the host, taints, and nodes without IPv6)
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     sqs eu-west-1 SendMessageBatch podgrant 1
     > in 5 s, attempt 1, began 0 s ago: AgentStarting { cluster: ClusterId { region: "eu-west-1", name: "prod-eu" } }
     "#);
@@ -157,7 +154,6 @@ async fn an_agent_that_is_ill_is_a_finding_and_its_recovery_is_news() {
     > eu-west-1/prod-eu  agent v1.3.10-eksbuild.2 is healthy => done
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     events eu-west-1 PutEvents 1
     * Agent Installed eu-west-1/prod-eu v1.3.10-eksbuild.2
     ");
@@ -219,7 +215,7 @@ async fn the_sweep_installs_what_is_missing_and_announces_nothing() {
     1 x eks eu-west-1 CreateAddon
     1 x eks eu-west-1 DescribeAddon
     1 x eks eu-west-1 DescribeAddon -> ResourceNotFoundException
-    2 x eks eu-west-1 DescribeAddonVersions
+    1 x eks eu-west-1 DescribeAddonVersions
     3 x eks eu-west-1 DescribeCluster
     1 x eks eu-west-1 ListClusters
     1 x eks eu-west-1 ListFargateProfiles
@@ -273,7 +269,6 @@ async fn an_announcement_that_the_bus_did_not_take_fails_the_message_and_is_made
     > eu-west-1/prod-eu  ready for grants => done
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     events eu-west-1 PutEvents 1
     events eu-west-1 PutEvents 1
     events eu-west-1 PutEvents 1
@@ -285,7 +280,6 @@ async fn an_announcement_that_the_bus_did_not_take_fails_the_message_and_is_made
     > eu-west-1/prod-eu  ready for grants => done
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     events eu-west-1 PutEvents 1
     * Cluster Ready eu-west-1/prod-eu
     ");

@@ -64,7 +64,6 @@ async fn a_cluster_that_refuses_is_opened_once_and_looked_into_the_next_time() {
     > eu-west-1/prod-eu  agent v1.3.10-eksbuild.2 is healthy => done
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     eks eu-west-1 DescribeAccessEntry prod-eu install-agent -> 404 ResourceNotFoundException
     eks eu-west-1 CreateAccessEntry prod-eu install-agent
     eks eu-west-1 AssociateAccessPolicy prod-eu install-agent AmazonEKSViewPolicy
@@ -84,7 +83,6 @@ async fn a_cluster_that_refuses_is_opened_once_and_looked_into_the_next_time() {
     ! Kubernetes unseen: eu-west-1/prod-eu: the cluster's Kubernetes API refused podgrant (401: Unauthorized); its access entry is as it should be, and may need a minute; what EKS says of the add-on counts
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     eks eu-west-1 DescribeAccessEntry prod-eu install-agent
     eks eu-west-1 ListAssociatedAccessPolicies prod-eu install-agent
     events eu-west-1 PutEvents 1
@@ -130,7 +128,6 @@ async fn an_entry_half_made_is_finished() {
     ! Kubernetes unseen: eu-west-1/prod-eu: eks:AssociateAccessPolicy eu-west-1/prod-eu: AccessDeniedException: User: arn:aws:sts::111122223333:assumed-role/podgrant/test is not authorized to perform: eks:AssociateAccessPolicy
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     eks eu-west-1 DescribeAccessEntry prod-eu install-agent -> 404 ResourceNotFoundException
     eks eu-west-1 CreateAccessEntry prod-eu install-agent
     eks eu-west-1 AssociateAccessPolicy prod-eu install-agent AmazonEKSViewPolicy -> 403 AccessDeniedException
@@ -143,7 +140,6 @@ async fn an_entry_half_made_is_finished() {
     > eu-west-1/prod-eu  agent v1.3.10-eksbuild.2 is healthy => done
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     eks eu-west-1 DescribeAccessEntry prod-eu install-agent
     eks eu-west-1 ListAssociatedAccessPolicies prod-eu install-agent
     eks eu-west-1 CreateAccessEntry prod-eu install-agent -> 409 ResourceInUseException
@@ -165,7 +161,6 @@ async fn somebody_elses_entry_is_left_alone() {
     ! Kubernetes unseen: eu-west-1/prod-eu: the cluster's Kubernetes API refused podgrant (401: Unauthorized); somebody else made an access entry for podgrant's role: give it AmazonEKSViewPolicy, or delete it and podgrant makes its own; what EKS says of the add-on counts
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     eks eu-west-1 DescribeAccessEntry prod-eu install-agent
     events eu-west-1 PutEvents 1
     * Agent Installed eu-west-1/prod-eu v1.3.10-eksbuild.2
@@ -184,7 +179,6 @@ async fn a_cluster_without_access_entries_is_not_asked_for_one() {
     ! Kubernetes unseen: eu-west-1/prod-eu: the cluster's Kubernetes API refused podgrant (401: Unauthorized); the cluster takes no access entries: set its authentication mode to API_AND_CONFIG_MAP; what EKS says of the add-on counts
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     events eu-west-1 PutEvents 1
     * Agent Installed eu-west-1/prod-eu v1.3.10-eksbuild.2
     ");
@@ -200,7 +194,6 @@ async fn without_a_role_to_make_an_entry_for_none_is_made() {
     ! Kubernetes unseen: eu-west-1/prod-eu: the cluster's Kubernetes API refused podgrant (401: Unauthorized); PODGRANT_KUBERNETES_ROLE names no role to make an access entry for; what EKS says of the add-on counts
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     events eu-west-1 PutEvents 1
     * Agent Installed eu-west-1/prod-eu v1.3.10-eksbuild.2
     ");
@@ -218,7 +211,6 @@ async fn a_cluster_out_of_reach_counts_by_its_add_on() {
     ! Kubernetes unseen: eu-west-1/prod-eu: the cluster's Kubernetes API could not be reached (its endpoint is private): timed out; what EKS says of the add-on counts
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     events eu-west-1 PutEvents 1
     * Agent Installed eu-west-1/prod-eu v1.3.10-eksbuild.2
     ");
@@ -235,7 +227,6 @@ async fn entries_that_cannot_be_read_cost_the_look_and_not_the_message() {
     ! Kubernetes unseen: eu-west-1/prod-eu: the cluster's Kubernetes API refused podgrant (401: Unauthorized); eks:DescribeAccessEntry eu-west-1/prod-eu: AccessDeniedException: User: arn:aws:sts::111122223333:assumed-role/podgrant/test is not authorized to perform: eks:DescribeAccessEntry; what EKS says of the add-on counts
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     eks eu-west-1 DescribeAccessEntry prod-eu install-agent -> 403 AccessDeniedException
     events eu-west-1 PutEvents 1
     * Agent Installed eu-west-1/prod-eu v1.3.10-eksbuild.2
@@ -256,7 +247,6 @@ async fn pods_that_are_not_ready_are_waited_for_and_named_when_that_took_too_lon
     . the agent on eu-west-1/prod-eu is ready on 2 of 3 nodes (ip-10-0-0-7: CrashLoopBackOff)
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     sqs eu-west-1 SendMessageBatch podgrant 1
     > in 5 s, attempt 1, began 0 s ago: AgentStarting { cluster: ClusterId { region: "eu-west-1", name: "prod-eu" } }
     "#);
@@ -267,7 +257,6 @@ async fn pods_that_are_not_ready_are_waited_for_and_named_when_that_took_too_lon
     ! gave up: eu-west-1/prod-eu: the agent on eu-west-1/prod-eu is ready on 2 of 3 nodes (ip-10-0-0-7: CrashLoopBackOff); waited 600 s, longer than PODGRANT_GIVE_UP_AFTER allows; the next sweep looks again
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     events eu-west-1 PutEvents 1
     * Work Abandoned eu-west-1/prod-eu gave-up
     ");
@@ -282,7 +271,6 @@ async fn pods_everywhere_are_told_with_their_number() {
     > eu-west-1/prod-eu  agent v1.3.10-eksbuild.2 is healthy  (ready on 3 of 3 nodes) => done
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     events eu-west-1 PutEvents 1
     * Agent Installed eu-west-1/prod-eu v1.3.10-eksbuild.2
     ");
@@ -348,7 +336,6 @@ async fn a_conflict_found_too_late_is_explained_and_undone_without_touching_what
     ! Kubernetes unseen: eu-west-1/prod-eu: no way there; what EKS says of the add-on counts
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     events eu-west-1 PutEvents 1
     * Cluster Needs Attention eu-west-1/prod-eu agent-unhealthy
     "#);
@@ -360,7 +347,6 @@ async fn a_conflict_found_too_late_is_explained_and_undone_without_touching_what
     ! Kubernetes unseen: eu-west-1/prod-eu: no way there; what EKS says of the add-on counts
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     eks eu-west-1 DeleteAddon prod-eu eks-pod-identity-agent preserve
     sqs eu-west-1 SendMessageBatch podgrant 1
     > in 5 s, attempt 1, began 0 s ago: AgentStarting { cluster: ClusterId { region: "eu-west-1", name: "prod-eu" } }
@@ -429,7 +415,6 @@ async fn switched_off_no_cluster_is_asked() {
     > eu-west-1/prod-eu  agent v1.3.10-eksbuild.2 is healthy => done
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     events eu-west-1 PutEvents 1
     * Agent Installed eu-west-1/prod-eu v1.3.10-eksbuild.2
     ");
@@ -493,7 +478,6 @@ async fn a_failed_install_is_made_anew_and_leaves_nothing_behind_that_looks_self
     . the agent on eu-west-1/prod-eu is starting
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeAddon prod-eu eks-pod-identity-agent
-    eks eu-west-1 DescribeAddonVersions eks-pod-identity-agent 1.33
     eks eu-west-1 DeleteAddon prod-eu eks-pod-identity-agent
     sqs eu-west-1 SendMessageBatch podgrant 1
     > in 5 s, attempt 1, began 0 s ago: AgentStarting { cluster: ClusterId { region: "eu-west-1", name: "prod-eu" } }
@@ -526,6 +510,8 @@ async fn looks_leave_time_to_act_on_what_eks_said() {
         w.aws.add_cluster(Cluster::named(format!("prod-{number:02}")));
     }
     let report = w.serve(InstallAgent, &sweep()).await;
+    let offers = w.aws.calls().iter().filter(|call| call.operation == "DescribeAddonVersions").count();
+    assert_eq!(offers, 1, "what is on offer is asked once for all clusters of a Kubernetes version");
     let said = |text: &str| report.findings.iter().filter(|finding| finding.reason.contains(text)).count();
     let (timed_out, no_time) = (said("timed out"), said("no time was left for a look"));
     assert_eq!(timed_out + no_time, 41, "every cluster is accounted for");

@@ -4,7 +4,7 @@ use aws_sdk_eks::types::ResolveConflicts;
 use podgrant_core::agent::version::{OfferedVersion, choose};
 use podgrant_core::agent::{AGENT_ADDON, AgentSettings};
 use podgrant_core::model::{Agent, AgentIssue, Nodes};
-use podgrant_core::{Cluster, ClusterId};
+use podgrant_core::{Cluster, ClusterId, Region};
 
 use crate::{Aws, AwsError, Meaning};
 
@@ -44,26 +44,27 @@ impl Aws {
         }))
     }
 
-    /// The agent versions on offer for the cluster's Kubernetes version.
-    pub(crate) async fn agent_versions(&self, cluster: &Cluster) -> Result<Vec<OfferedVersion>, AwsError> {
+    /// The agent versions on offer in a region for a Kubernetes version.
+    pub(crate) async fn agent_versions(
+        &self,
+        region: &Region,
+        kubernetes: &str,
+    ) -> Result<Vec<OfferedVersion>, AwsError> {
         let mut addons = self
-            .region(&cluster.id.region)?
+            .region(region)?
             .eks
             .describe_addon_versions()
             .addon_name(AGENT_ADDON)
-            .kubernetes_version(&cluster.version)
+            .kubernetes_version(kubernetes)
             .into_paginator()
             .items()
             .send();
         let mut offered = Vec::new();
         while let Some(addon) = addons.next().await {
-            let addon =
-                addon.map_err(|e| AwsError::of("eks:DescribeAddonVersions", cluster.version.as_str(), e))?;
+            let addon = addon.map_err(|e| AwsError::of("eks:DescribeAddonVersions", kubernetes, e))?;
             for version in addon.addon_versions() {
-                let fitting = version
-                    .compatibilities()
-                    .iter()
-                    .find(|c| c.cluster_version() == Some(cluster.version.as_str()));
+                let fitting =
+                    version.compatibilities().iter().find(|c| c.cluster_version() == Some(kubernetes));
                 if let (Some(fitting), Some(version)) = (fitting, version.addon_version()) {
                     offered.push(OfferedVersion {
                         version: version.to_owned(),

@@ -4,15 +4,15 @@
 //! grant made in between is then in the truth, and its association not yet
 //! among the candidates.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use futures_util::{StreamExt, stream};
 use podgrant_core::agent::pods::Inside;
-use podgrant_core::agent::{AgentSettings, is_worth_a_look};
+use podgrant_core::agent::{AgentSettings, is_worth_a_look, version_matters};
 use podgrant_core::model::Gap;
 use podgrant_core::{
-    Association, AssociationId, Cluster, ClusterId, ClusterName, Role, RoleTags, Snapshot, Workload,
+    Association, AssociationId, Cluster, ClusterId, ClusterName, Region, Role, RoleTags, Snapshot, Workload,
 };
 use serde::{Deserialize, Serialize};
 
@@ -233,7 +233,7 @@ impl Aws {
         });
         let seen = side_by_side(wanted, |cluster| async move {
             let mut seen = Snapshot::default();
-            let result = self.observe_agent(cluster, settings, &mut seen).await;
+            let result = self.observe_agent(cluster, &mut seen).await;
             (cluster.id.clone(), result.map(|()| seen))
         })
         .await;
@@ -242,45 +242,64 @@ impl Aws {
             match result {
                 Ok(seen) => {
                     snapshot.agents.extend(seen.agents);
-                    snapshot.agent_versions.extend(seen.agent_versions);
                     snapshot.nodes.extend(seen.nodes);
-                    snapshot.agent_misfits.extend(seen.agent_misfits);
                     snapshot.associations.extend(seen.associations);
                 }
                 Err(error) => snapshot.gap(Some(id), &error),
             }
         }
+        self.observe_offers(snapshot).await;
+        let bare = snapshot.agent_versions.iter().filter(|(id, _)| !snapshot.agents.contains_key(id));
+        let bare = bare.filter_map(|(id, versions)| Some((snapshot.clusters.get(id)?, versions)));
+        let misfits = side_by_side(bare, |(cluster, versions)| async move {
+            (cluster.id.clone(), self.agent_misfits(cluster, settings, versions).await)
+        })
+        .await;
+        snapshot.agent_misfits.extend(misfits);
     }
 
     /// The agent of one cluster, and what is needed to decide about it.
-    async fn observe_agent(
-        &self,
-        cluster: &Cluster,
-        settings: &AgentSettings,
-        seen: &mut Snapshot,
-    ) -> Result<(), AwsError> {
+    async fn observe_agent(&self, cluster: &Cluster, seen: &mut Snapshot) -> Result<(), AwsError> {
         let id = || cluster.id.clone();
         let agent = self.agent(&cluster.id).await?;
         let remove = cluster.tag(&self.keys, "agent") == Some("remove");
-        match agent {
-            Some(_) if remove => {
-                seen.associations = self.list_associations(&cluster.id, None).await?;
-            }
-            None if remove => {}
-            Some(_) => {
-                let versions = self.agent_versions(cluster).await?;
-                seen.agent_versions.insert(id(), versions);
-            }
-            None => {
-                seen.nodes.insert(id(), self.nodes(&cluster.id).await?);
-                let versions = self.agent_versions(cluster).await?;
-                let misfits = self.agent_misfits(cluster, settings, &versions).await;
-                seen.agent_misfits.insert(id(), misfits);
-                seen.agent_versions.insert(id(), versions);
-            }
+        if agent.is_some() && remove {
+            seen.associations = self.list_associations(&cluster.id, None).await?;
+        } else if agent.is_none() && !remove {
+            seen.nodes.insert(id(), self.nodes(&cluster.id).await?);
         }
         seen.agents.extend(agent.map(|agent| (id(), agent)));
         Ok(())
+    }
+
+    /// The agent versions on offer, where they decide something: asked once for all clusters of a region that run
+    /// the same Kubernetes.
+    async fn observe_offers(&self, snapshot: &mut Snapshot) {
+        let mut asking: BTreeMap<(Region, String), Vec<ClusterId>> = BTreeMap::new();
+        for cluster in snapshot.clusters.values() {
+            let nodes = snapshot.nodes.get(&cluster.id).copied().unwrap_or_default();
+            if snapshot.scope.holds_cluster(&cluster.id)
+                && snapshot.is_readable(&cluster.id)
+                && self.is_open(cluster)
+                && !cluster.kind.connected
+                && version_matters(cluster, snapshot.agents.get(&cluster.id), nodes, &self.keys)
+            {
+                let same = (cluster.id.region.clone(), cluster.version.clone());
+                asking.entry(same).or_default().push(cluster.id.clone());
+            }
+        }
+        let offers = side_by_side(asking, |((region, kubernetes), clusters)| async move {
+            (clusters, self.agent_versions(&region, &kubernetes).await)
+        })
+        .await;
+        for (clusters, offered) in offers {
+            for cluster in clusters {
+                match &offered {
+                    Ok(offered) => drop(snapshot.agent_versions.insert(cluster, offered.clone())),
+                    Err(error) => snapshot.gap(Some(cluster), error),
+                }
+            }
+        }
     }
 
     /// Asks the clusters themselves about their agents, where that would change anything. All of EKS's answers

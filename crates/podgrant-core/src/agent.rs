@@ -114,6 +114,19 @@ pub fn is_worth_a_look(cluster: &Cluster, agent: Option<&Agent>, nodes: Nodes, k
     }
 }
 
+/// Whether the versions on offer would change anything: an agent is to be installed, or
+/// one that podgrant may change is in a state to be changed.
+pub fn version_matters(cluster: &Cluster, agent: Option<&Agent>, nodes: Nodes, keys: &TagKeys) -> bool {
+    let Ok(wish @ (Wish::Agent { .. } | Wish::Manage)) = Wish::of(cluster, keys) else { return false };
+    match agent {
+        Some(agent) => {
+            (agent.managed || wish == Wish::Manage)
+                && matches!(agent.status.as_str(), "ACTIVE" | "UPDATE_FAILED" | "DEGRADED")
+        }
+        None => wish.insists() || matches!(Ground::of(cluster, nodes), Ground::Wanted),
+    }
+}
+
 /// What a pass over one cluster needs at hand.
 struct Pass<'a> {
     snapshot: &'a Snapshot,
