@@ -45,6 +45,8 @@ pub(crate) struct Nodes {
     /// Nodes without any pod, and why.
     without_pod: BTreeMap<String, Lack>,
     down: BTreeSet<String>,
+    /// See [`is_settled`](Self::is_settled); looked at once, when the first node comes after all pods.
+    settled: Option<bool>,
 }
 
 impl Nodes {
@@ -76,6 +78,7 @@ impl Nodes {
             replaced: BTreeSet::new(),
             without_pod: BTreeMap::new(),
             down: BTreeSet::new(),
+            settled: None,
         }
     }
 
@@ -106,7 +109,10 @@ impl Nodes {
         self.counts.current && self.scheduled >= desired && nodes.len() >= self.scheduled
     }
 
+    /// After all pods.
     pub fn add_node(&mut self, node: &Node) {
+        let settled = self.settled.unwrap_or_else(|| self.is_settled());
+        self.settled = Some(settled);
         let Some(name) = node.metadata.name.clone() else { return };
         let label =
             |key: &str| node.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
@@ -128,7 +134,7 @@ impl Nodes {
             Lack::NodeNotReady
         } else if !untolerated.is_empty() {
             Lack::Taints(untolerated)
-        } else if self.replaced.contains(&name) || !self.is_settled() {
+        } else if self.replaced.contains(&name) || !settled {
             Lack::NoPodYet
         } else {
             // The controller has made every pod that it wants: it does not want one here.
