@@ -10,9 +10,10 @@ use std::future::Future;
 use futures_util::{StreamExt, stream};
 use podgrant_core::agent::pods::Inside;
 use podgrant_core::agent::{AgentSettings, is_worth_a_look, version_matters};
-use podgrant_core::model::Gap;
+use podgrant_core::model::{Agent, Gap, Nodes};
 use podgrant_core::{
-    Association, AssociationId, Cluster, ClusterId, ClusterName, Region, Role, RoleTags, Snapshot, Workload,
+    Association, AssociationId, Cluster, ClusterId, ClusterName, Region, Role, RoleTags, Snapshot, TagKeys,
+    Workload,
 };
 use serde::{Deserialize, Serialize};
 
@@ -276,17 +277,9 @@ impl Aws {
     /// the same Kubernetes.
     async fn observe_offers(&self, snapshot: &mut Snapshot) {
         let mut asking: BTreeMap<(Region, String), Vec<ClusterId>> = BTreeMap::new();
-        for cluster in snapshot.clusters.values() {
-            let nodes = snapshot.nodes.get(&cluster.id).copied().unwrap_or_default();
-            if snapshot.scope.holds_cluster(&cluster.id)
-                && snapshot.is_readable(&cluster.id)
-                && self.is_open(cluster)
-                && !cluster.kind.connected
-                && version_matters(cluster, snapshot.agents.get(&cluster.id), nodes, &self.keys)
-            {
-                let same = (cluster.id.region.clone(), cluster.version.clone());
-                asking.entry(same).or_default().push(cluster.id.clone());
-            }
+        for cluster in self.clusters_where(version_matters, snapshot) {
+            let same = (cluster.id.region.clone(), cluster.version.clone());
+            asking.entry(same).or_default().push(cluster.id.clone());
         }
         let offers = side_by_side(asking, |((region, kubernetes), clusters)| async move {
             (clusters, self.agent_versions(&region, &kubernetes).await)
@@ -305,14 +298,7 @@ impl Aws {
     /// Asks the clusters themselves about their agents, where that would change anything. All of EKS's answers
     /// are in by then: a cluster that is slow to answer, or does not, delays none of them.
     async fn look_into_clusters(&self, time_is_up: impl Fn() -> bool, snapshot: &mut Snapshot) {
-        let worth_it = snapshot.clusters.values().filter(|cluster| {
-            let nodes = snapshot.nodes.get(&cluster.id).copied().unwrap_or_default();
-            snapshot.scope.holds_cluster(&cluster.id)
-                && snapshot.is_readable(&cluster.id)
-                && self.is_open(cluster)
-                && !cluster.kind.connected
-                && is_worth_a_look(cluster, snapshot.agents.get(&cluster.id), nodes, &self.keys)
-        });
+        let worth_it = self.clusters_where(is_worth_a_look, snapshot);
         let (now, time_is_up) = (snapshot.observed_at, &time_is_up);
         let looks: Vec<_> = stream::iter(worth_it)
             .map(|cluster| async move {
@@ -328,6 +314,22 @@ impl Aws {
             .collect()
             .await;
         snapshot.inside.extend(looks.into_iter().flatten());
+    }
+
+    /// The clusters whose agents were read, and of which this is so.
+    fn clusters_where<'s>(
+        &self,
+        so: fn(&Cluster, Option<&Agent>, Nodes, &TagKeys) -> bool,
+        snapshot: &'s Snapshot,
+    ) -> impl Iterator<Item = &'s Cluster> {
+        snapshot.clusters.values().filter(move |cluster| {
+            let nodes = snapshot.nodes.get(&cluster.id).copied().unwrap_or_default();
+            snapshot.scope.holds_cluster(&cluster.id)
+                && snapshot.is_readable(&cluster.id)
+                && self.is_open(cluster)
+                && !cluster.kind.connected
+                && so(cluster, snapshot.agents.get(&cluster.id), nodes, &self.keys)
+        })
     }
 
     /// Whether anything can be done on a cluster now. Of others nothing is asked:

@@ -90,7 +90,7 @@ async fn look(access: &KubernetesAccess) -> Result<Option<AgentPods>, Unseen> {
         Ok(()) => Ok(Some(nodes.told())),
         // AmazonEKSViewPolicy, as Kubernetes' own role `view`, shows no nodes.
         Err(kube::Error::Api(status)) if status.code == 403 => {
-            Ok(Some(nodes.told_without_nodes(status.message.clone())))
+            Ok(Some(nodes.told_without_nodes(shortened(&status.message))))
         }
         Err(error) => Err(unseen(&error, access)),
     }
@@ -145,8 +145,9 @@ fn unseen(error: &kube::Error, access: &KubernetesAccess) -> Unseen {
         kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
             let said = if status.message.is_empty() { &status.reason } else { &status.message };
             Unseen::Refused(format!(
-                "the cluster's Kubernetes API refused podgrant ({}: {said})",
-                status.code
+                "the cluster's Kubernetes API refused podgrant ({}: {})",
+                status.code,
+                shortened(said)
             ))
         }
         kube::Error::Api(status) => Unseen::Unreachable(format!(

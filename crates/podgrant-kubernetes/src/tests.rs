@@ -79,6 +79,7 @@ async fn an_answer_that_is_none_is_said_in_words() {
             http("403 Forbidden", &status(403, "Forbidden", r#"daemonsets.apps \"x\" is forbidden"#)),
         ),
         ("a proxy's refusal", http("403 Forbidden", "<html>no</html>")),
+        ("a proxy's long refusal", http("403 Forbidden", &"y".repeat(1000))),
         ("no such DaemonSet", http("404 Not Found", &status(404, "NotFound", "not found"))),
         ("a 404 of somebody else's", http("404 Not Found", "<html>nothing here</html>")),
         ("overloaded", http("429 Too Many Requests", &status(429, "TooManyRequests", "try later"))),
@@ -99,6 +100,8 @@ async fn an_answer_that_is_none_is_said_in_words() {
         refused: the cluster's Kubernetes API refused podgrant (403: daemonsets.apps "x" is forbidden)
     a proxy's refusal
         refused: the cluster's Kubernetes API refused podgrant (403: <html>no</html>)
+    a proxy's long refusal
+        refused: the cluster's Kubernetes API refused podgrant (403: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy…)
     no such DaemonSet
         None
     a 404 of somebody else's
