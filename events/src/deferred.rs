@@ -42,7 +42,10 @@ pub(crate) fn read_deferred(event: &Envelope<'_>) -> Result<Wake, Malformed> {
     let follow_up = FollowUp::deserialize(work).map_err(|error| {
         event.malformed_because("/detail/followUp", "deferred work", cut(&error.to_string()))
     })?;
-    if let FollowUp::Role { name } | FollowUp::RoleUnseen { name } | FollowUp::RoleGone { name } = &follow_up
+    if let FollowUp::Role { name }
+    | FollowUp::RoleUnseen { name }
+    | FollowUp::RoleStale { name, .. }
+    | FollowUp::RoleGone { name } = &follow_up
         && !is_role_name(name)
     {
         return Err(event.malformed("/detail/followUp/name", ROLE_NAME));

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use podgrant_core::model::RoleNews;
 use podgrant_core::outcome::FollowUp;
-use podgrant_core::{AssociationId, ClusterId, Workload};
+use podgrant_core::{AssociationId, ClusterId, SweepPart, Workload};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -73,10 +74,16 @@ pub enum Trigger {
     /// A role was created, tagged or untagged.
     RoleChanged {
         role: RoleRef,
+        /// What the event says of its tags.
+        #[serde(default, skip_serializing_if = "is_nothing")]
+        news: RoleNews,
     },
     /// A role's trust policy changed.
     RoleTrustChanged {
         role: RoleRef,
+        /// The policy that was set.
+        #[serde(default, skip_serializing_if = "is_nothing")]
+        news: RoleNews,
     },
     RoleDeleted {
         role: RoleRef,
@@ -94,6 +101,24 @@ pub enum Trigger {
     Sweep,
     /// Work that was put off earlier. Nested under `work`, for both have a `kind`.
     FollowUp(#[serde(with = "under_work")] FollowUp),
+}
+
+fn is_nothing(news: &RoleNews) -> bool {
+    *news == RoleNews::default()
+}
+
+impl Trigger {
+    /// For the record: without the roles that a sweep's message carries.
+    #[must_use]
+    pub fn in_short(&self) -> Self {
+        match self {
+            Self::FollowUp(FollowUp::ClusterSweep(part)) => {
+                let short = SweepPart { roles: Vec::new(), ..SweepPart::clone(part) };
+                Self::FollowUp(FollowUp::ClusterSweep(Box::new(short)))
+            }
+            other => other.clone(),
+        }
+    }
 }
 
 /// A role as CloudTrail names it: without path or ARN. Unique all the same,

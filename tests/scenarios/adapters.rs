@@ -17,7 +17,7 @@ async fn every_page_is_read_and_nothing_is_lost() {
         w.aws.add_role(role(&format!("asking-{number}"), &format!("apps/app-{number}@_")));
         w.aws.add_role(Role::named(format!("bystander-{number}")));
     }
-    assert_snapshot!(w.counted(ReconcileAssociations, &sweep()).await, @"
+    assert_snapshot!(w.sweep_counted().await, @"
     done
     + eu-west-1/apps-1  apps/app-1  role asking-1  (apps/app-1@_) => done
     + eu-west-1/apps-1  apps/app-2  role asking-2  (apps/app-2@_) => done
@@ -117,7 +117,7 @@ async fn trust_policies_are_percent_decoded_once() {
     w.aws.add_role(role("by-event", "payments/api@prod-eu").trust_policy(policy));
     w.reconcile(&role_tagged("by-event")).await;
     w.aws.add_role(role("by-sweep", "payments/worker@prod-eu").trust_policy(policy));
-    w.reconcile(&sweep()).await;
+    w.sweep().await;
     assert_eq!(w.access(EU, "prod-eu"), ["payments/api by-event", "payments/worker by-sweep"]);
 }
 
@@ -197,7 +197,7 @@ async fn names_that_kubernetes_would_not_take_are_nobodys_grant() {
     * Access Granted eu-west-1/prod-eu payments/worker payments-api created
     * Access Revoked eu-west-1/prod-eu payments/api payments-api grant-withdrawn
     ");
-    assert_snapshot!(w.counted(ReconcileAssociations, &sweep()).await, @"
+    assert_snapshot!(w.sweep_counted().await, @"
     done
     = 1 unchanged
     1 x eks eu-west-1 DescribeCluster
@@ -285,7 +285,7 @@ async fn a_ghost_with_its_tags_hides_nothing_and_is_not_deleted_again() {
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001 -> 404 ResourceNotFoundException
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000002 -> 404 ResourceNotFoundException
     ");
-    assert_snapshot!(w.reconcile(&sweep()).await, @"
+    assert_snapshot!(w.sweep().await, @"
     done
     tagging eu-west-1 GetResources podgrant/managed
     tagging us-east-1 GetResources podgrant/managed
@@ -339,7 +339,7 @@ async fn what_the_index_does_not_know_yet_is_described_and_neither_made_twice_no
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     ");
-    assert_snapshot!(w.reconcile(&sweep()).await, @"
+    assert_snapshot!(w.sweep().await, @"
     done
     = 1 unchanged
     tagging eu-west-1 GetResources podgrant/managed
@@ -365,7 +365,7 @@ async fn a_grant_withdrawn_before_the_index_knew_it_goes_with_the_next_sweep() {
     tagging us-east-1 GetResources podgrant/role-name=payments-api
     iam us-east-1 GetRole payments-api
     ");
-    assert_snapshot!(w.reconcile(&sweep()).await, @"
+    assert_snapshot!(w.sweep().await, @"
     done
     - eu-west-1/prod-eu  payments/api  role payments-api  (grant withdrawn) => done
     tagging eu-west-1 GetResources podgrant/managed

@@ -318,7 +318,7 @@ async fn a_role_that_lost_its_tags_is_reconciles_business_and_not_clean_ups() {
     eks eu-west-1 ListPodIdentityAssociations prod-eu
     iam us-east-1 GetAccountAuthorizationDetails
     ");
-    assert_snapshot!(w.reconcile(&sweep()).await, @"
+    assert_snapshot!(w.sweep().await, @"
     done
     - eu-west-1/prod-eu  payments/api  role payments-api  (grant withdrawn) => done
     tagging eu-west-1 GetResources podgrant/managed

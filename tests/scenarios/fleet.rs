@@ -115,7 +115,7 @@ async fn a_sweep_with_nothing_to_do_writes_nothing() {
     w.given(role("everywhere", "monitoring/agent@_")).await;
     w.aws.add_association(Association::of("prod-eu", "by", "hand"));
     w.aws.add_role(Role::named("bystander"));
-    assert_snapshot!(w.reconcile(&sweep()).await, @"
+    assert_snapshot!(w.sweep().await, @"
     done
     = 3 unchanged
     tagging eu-west-1 GetResources podgrant/managed
@@ -152,7 +152,7 @@ async fn a_sweep_mends_what_events_missed() {
     w.aws.untag_role("first", "podgrant/grant");
     w.aws.delete_association(EU, "prod-eu", "apps", "b");
     w.aws.add_role(role("fourth", "apps/d@prod-eu"));
-    assert_snapshot!(w.reconcile(&sweep()).await, @"
+    assert_snapshot!(w.sweep().await, @"
     done
     = 1 unchanged
     + eu-west-1/prod-eu  apps/b  role second  (apps/b@prod-eu) => done
@@ -184,7 +184,7 @@ async fn a_service_account_changes_hands_in_place() {
     w.given(role("first", "apps/a@prod-eu")).await;
     w.aws.untag_role("first", "podgrant/grant");
     w.aws.add_role(role("second", "apps/a@prod-eu"));
-    assert_snapshot!(w.reconcile(&sweep()).await, @"
+    assert_snapshot!(w.sweep().await, @"
     done
     ~ eu-west-1/prod-eu  apps/a  role first -> second => done
     tagging eu-west-1 GetResources podgrant/managed
@@ -213,7 +213,7 @@ async fn a_service_account_whose_role_asks_again_does_not_change_hands() {
     w.aws.fault(Fault::on("eks", "DescribePodIdentityAssociation").nth(1).meanwhile(|aws| {
         aws.tag_role("first", "podgrant/grant", "apps/a@prod-eu");
     }));
-    assert_snapshot!(w.reconcile(&sweep()).await, @"
+    assert_snapshot!(w.sweep().await, @"
     done
     ~ eu-west-1/prod-eu  apps/a  role first -> second => dropped: looked at once more, arn:aws:iam::111122223333:role/first keeps association a-000000000000001
     tagging eu-west-1 GetResources podgrant/managed
@@ -248,7 +248,7 @@ async fn a_listing_that_breaks_off_holds_back_every_deletion_and_no_grant_elsewh
     w.aws.page_size(2);
     let page_two = Fault::on("eks", "ListPodIdentityAssociations").with("clusterName", "prod-eu").nth(2);
     w.aws.fault(page_two.access_denied());
-    assert_snapshot!(w.reconcile(&sweep()).await, @"
+    assert_snapshot!(w.sweep().await, @"
     failed: eks:ListPodIdentityAssociations eu-west-1/prod-eu: AccessDeniedException: User: arn:aws:sts::111122223333:assumed-role/podgrant/test is not authorized to perform: eks:ListPodIdentityAssociations
     + eu-west-1/other  apps/e  role d  (apps/e@other) => done
     ! withheld: eu-west-1/other apps/d role d (apps/d@other): a partial view deletes nothing: eks:ListPodIdentityAssociations eu-west-1/prod-eu: AccessDeniedException: User: arn:aws:sts::111122223333:assumed-role/podgrant/test is not authorized to perform: eks:ListPodIdentityAssociations; it is looked at again when the view is whole
@@ -271,7 +271,7 @@ async fn a_listing_that_breaks_off_holds_back_every_deletion_and_no_grant_elsewh
     ");
     assert_eq!(w.access(EU, "prod-eu"), ["apps/a a", "apps/b b", "apps/c c"]);
     w.aws.clear_faults();
-    assert_snapshot!(w.counted(ReconcileAssociations, &sweep()).await, @"
+    assert_snapshot!(w.sweep_counted().await, @"
     done
     = 3 unchanged
     - eu-west-1/other  apps/d  role d  (grant withdrawn) => done
@@ -298,7 +298,7 @@ async fn a_role_listing_that_breaks_off_changes_nothing() {
     let w = drifted().await;
     w.aws.page_size(2);
     w.aws.fault(Fault::on("iam", "GetAccountAuthorizationDetails").nth(2).access_denied());
-    assert_snapshot!(w.reconcile(&sweep()).await, @"
+    assert_snapshot!(w.sweep().await, @"
     failed: iam:GetAccountAuthorizationDetails roles: AccessDenied: User: arn:aws:sts::111122223333:assumed-role/podgrant/test is not authorized to perform: iam:GetAccountAuthorizationDetails
     tagging eu-west-1 GetResources podgrant/managed
     tagging eu-west-1 GetResources podgrant/managed (next page)
@@ -319,7 +319,7 @@ async fn a_role_listing_that_breaks_off_changes_nothing() {
 async fn a_region_that_can_not_be_listed_holds_back_every_deletion() {
     let w = drifted().await;
     w.aws.fault(Fault::on("eks", "ListClusters").region(US).access_denied());
-    assert_snapshot!(w.reconcile(&sweep()).await, @"
+    assert_snapshot!(w.sweep().await, @"
     failed: eks:ListClusters us-east-1: AccessDeniedException: User: arn:aws:sts::111122223333:assumed-role/podgrant/test is not authorized to perform: eks:ListClusters
     = 2 unchanged
     + eu-west-1/other  apps/e  role d  (apps/e@other) => done
@@ -345,7 +345,7 @@ async fn a_region_that_can_not_be_listed_holds_back_every_deletion() {
 async fn without_the_tag_index_a_sweep_describes_every_association() {
     let w = drifted().await;
     w.aws.fault(Fault::on("tagging", "GetResources").access_denied());
-    assert_snapshot!(w.counted(ReconcileAssociations, &sweep()).await, @"
+    assert_snapshot!(w.sweep_counted().await, @"
     done
     = 2 unchanged
     + eu-west-1/other  apps/e  role d  (apps/e@other) => done
@@ -378,7 +378,7 @@ async fn a_sweep_that_would_delete_too_many_deletes_none_and_says_how_to_allow_i
         w.aws.untag_role(name, "podgrant/grant");
     }
     w.aws.add_role(role("c", "apps/c@prod-eu"));
-    assert_snapshot!(w.reconcile(&sweep()).await, @"
+    assert_snapshot!(w.sweep().await, @"
     done
     + eu-west-1/prod-eu  apps/c  role c  (apps/c@prod-eu) => done
     ! withheld: eu-west-1/prod-eu apps/a role a (apps/a@prod-eu): this pass would delete 2 associations, and at most 1 are allowed; if that is meant, raise PODGRANT_MAX_DELETIONS to 2
@@ -404,7 +404,7 @@ async fn a_sweep_that_would_delete_too_large_a_share_deletes_none() {
     w.given(role("many", &grants[..6].join(" ")).tag("podgrant/grant/more", grants[6..].join(" "))).await;
     w.aws.untag_role("many", "podgrant/grant");
     w.aws.untag_role("many", "podgrant/grant/more");
-    let story = w.counted(ReconcileAssociations, &sweep()).await;
+    let story = w.sweep_counted().await;
     assert_eq!(w.access(EU, "prod-eu").len(), 12);
     assert!(story.contains("delete 12 of 12 managed associations, and at most 20 % are allowed; if that is meant, raise PODGRANT_MAX_DELETION_SHARE to 1.00"), "{story}");
     assert!(!story.contains("eks eu-west-1 DescribePod") && !story.contains("DeletePod"), "{story}");
@@ -416,7 +416,7 @@ async fn a_cluster_that_opts_out_keeps_what_it_has() {
     w.given(role("payments-api", "payments/api@prod-eu")).await;
     w.aws.tag_cluster(EU, "prod-eu", "podgrant/enroll", "off");
     w.aws.untag_role("payments-api", "podgrant/grant");
-    assert_snapshot!(w.reconcile(&sweep()).await, @"
+    assert_snapshot!(w.sweep().await, @"
     done
     tagging eu-west-1 GetResources podgrant/managed
     tagging us-east-1 GetResources podgrant/managed

@@ -284,7 +284,7 @@ async fn a_stale_read_of_the_role_loses_no_access_and_the_sweep_makes_it_right()
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     ");
-    assert_snapshot!(w.reconcile(&sweep()).await, @"
+    assert_snapshot!(w.sweep().await, @"
     done
     + eu-west-1/prod-eu  payments/worker  role payments-api  (payments/worker@prod-eu) => done
     - eu-west-1/prod-eu  payments/api  role payments-api  (grant withdrawn) => done

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use futures_util::{StreamExt, stream};
 use podgrant_core::outcome::{FollowUp, Wait};
-use podgrant_core::plan::{RevokeReason, still_goes};
+use podgrant_core::plan::still_goes;
 use podgrant_core::{
     Approved, Association, AssociationId, Change, ClusterId, Mark, Outcome, Snapshot, Verdict, Workload,
 };
@@ -20,7 +20,7 @@ impl Aws {
     ///
     /// `cause` names the message that asked, so that its redelivery repeats the
     /// same request tokens. `time_is_up` is asked before each change; what is left
-    /// then is NotYet.
+    /// then is Unbegun.
     pub async fn apply(
         &self,
         approved: &Approved,
@@ -35,7 +35,7 @@ impl Aws {
             let ended: Vec<Outcome> = stream::iter(changes)
                 .map(|change| async {
                     let (verdict, association) = if time_is_up() {
-                        (not_yet(change, "the invocation's time is up"), None)
+                        (Verdict::Unbegun, None)
                     } else {
                         self.change(change, snapshot, cause).await
                     };
@@ -52,7 +52,16 @@ impl Aws {
 
     async fn change(&self, change: &Change, snapshot: &Snapshot, cause: &str) -> Ended {
         let result = match change {
-            Change::Create { workload, mark } => self.create(workload, mark, cause).await,
+            Change::Create { workload, mark } => match self.create(workload, mark, cause).await {
+                Err(error) if error.is(Meaning::AlreadyExists) => {
+                    match self.meet(workload, mark, &error, cause).await {
+                        Ok(Some(ended)) => Ok(ended),
+                        Ok(None) => Err(error),
+                        Err(error) => Err(error),
+                    }
+                }
+                ended => ended,
+            },
             Change::Update { association, mark } => self.update(association, mark, snapshot, cause).await,
             Change::Revoke { association, .. } => self.revoke(association, snapshot).await,
             // Installed is not healthy yet: someone has to come back and look.
@@ -109,31 +118,73 @@ impl Aws {
         snapshot: &Snapshot,
         cause: &str,
     ) -> Result<Ended, AwsError> {
-        // The index may be stale: look before touching.
-        let current = match self.look_again(association).await? {
-            Ok(current) => current,
-            Err(verdict) => return Ok((verdict, Some(association.id.clone()))),
+        // The index may be stale: look before touching what was not looked at in this pass.
+        let hands_over = association.mark.as_ref().is_some_and(|old| old.role_arn != mark.role_arn);
+        let current = if association.record.is_some() && !hands_over {
+            association.clone()
+        } else {
+            match self.look_again(association).await? {
+                Ok(current) => current,
+                Err(verdict) => return Ok((verdict, Some(association.id.clone()))),
+            }
         };
         let old = current.mark.as_ref().filter(|old| old.role_arn != mark.role_arn);
         if old.is_some() && !self.still_goes(&current, snapshot).await? {
             return Ok((wanted_after_all(&current), Some(association.id.clone())));
         }
+        self.bring_to(&current, mark, cause).await
+    }
+
+    /// A place that was free when we looked and is taken now: whoever was quicker is looked at, and brought to what
+    /// was asked for, or left. `None` where what is right has to be planned anew.
+    async fn meet(
+        &self,
+        workload: &Workload,
+        mark: &Mark,
+        error: &AwsError,
+        cause: &str,
+    ) -> Result<Option<Ended>, AwsError> {
+        let id = match already_there(&error.message) {
+            Some(id) => id,
+            None => match self.list_associations(&mark.cluster, Some(workload)).await?.as_slice() {
+                [standing] => standing.id.clone(),
+                // Deleted a moment ago: EKS still thinks that it stands.
+                _ => return Ok(None),
+            },
+        };
+        let Some(standing) = self.describe_association(&mark.cluster, &id).await? else { return Ok(None) };
+        let same_role = standing.managed().is_some_and(|theirs| theirs.role_id == mark.role_id);
+        if standing.workload != *workload {
+            Ok(None)
+        } else if same_role && (standing.mark.as_ref() != Some(mark) || !standing.agrees_with(mark)) {
+            self.bring_to(&standing, mark, cause).await.map(Some)
+        } else if same_role || (standing.mark.is_none() && standing.agrees_with(mark)) {
+            // Told by whoever made it.
+            let reason = format!("association {id} was made meanwhile, and grants it");
+            Ok(Some((Verdict::Dropped { reason }, Some(id))))
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Makes one of ours, as it was just described, what a mark says.
+    async fn bring_to(&self, current: &Association, mark: &Mark, cause: &str) -> Result<Ended, AwsError> {
         if !current.agrees_with(mark) {
             let target = mark.target_role.as_ref().map(|role| role.as_str());
             self.region(&mark.cluster.region)?
                 .eks
                 .update_pod_identity_association()
                 .cluster_name(mark.cluster.name.as_str())
-                .association_id(association.id.as_str())
+                .association_id(current.id.as_str())
                 .role_arn(mark.role_arn.as_str())
                 .disable_session_tags(mark.session_tags_off)
                 // Left out it would stay; empty, it is cleared.
                 .target_role_arn(target.unwrap_or_default())
-                .client_request_token(token(&["update", cause, association.id.as_str()], mark))
+                .client_request_token(token(&["update", cause, current.id.as_str()], mark))
                 .send()
                 .await
                 .map_err(|error| {
-                    AwsError::of("eks:UpdatePodIdentityAssociation", association.arn.as_str(), error)
+                    AwsError::of("eks:UpdatePodIdentityAssociation", current.arn.as_str(), error)
                 })?;
         }
         // After the update: should this fail, the old mark shows that something is left to do.
@@ -144,8 +195,8 @@ impl Aws {
             .set_tags(Some(mark.to_tags(&self.keys).into_iter().collect()))
             .send()
             .await
-            .map_err(|error| AwsError::of("eks:TagResource", association.arn.as_str(), error))?;
-        Ok((Verdict::Done, Some(association.id.clone())))
+            .map_err(|error| AwsError::of("eks:TagResource", current.arn.as_str(), error))?;
+        Ok((Verdict::Done, Some(current.id.clone())))
     }
 
     async fn revoke(&self, association: &Association, snapshot: &Snapshot) -> Result<Ended, AwsError> {
@@ -168,6 +219,7 @@ impl Aws {
             .map_err(|error| {
                 AwsError::of("eks:DeletePodIdentityAssociation", association.arn.as_str(), error)
             });
+        // Gone may well be our own doing, its answer lost: better told twice than never.
         match deleted {
             Err(error) if !error.is(Meaning::NotFound) => Err(error),
             _ => Ok((Verdict::Done, id)),
@@ -205,6 +257,12 @@ impl Aws {
     }
 }
 
+/// The association of `Association already exists: a-…`, as EKS words it (provider-upjet-aws#1437).
+fn already_there(message: &str) -> Option<AssociationId> {
+    let (_, rest) = message.rsplit_once("already exists: ")?;
+    rest.trim().trim_end_matches('.').parse().ok()
+}
+
 fn starting(cluster: &ClusterId) -> Verdict {
     Verdict::NotYet(Wait {
         reason: format!("the agent on {cluster} is starting"),
@@ -222,30 +280,7 @@ fn not_yet(change: &Change, reason: impl Into<String>) -> Verdict {
     if matches!(change, Change::OpenKubernetes { .. }) {
         return Verdict::Dropped { reason: reason.into() };
     }
-    Verdict::NotYet(Wait { reason: reason.into(), follow_up: follow_up(change) })
-}
-
-/// What to come back for, so that the change is planned anew and not repeated blindly.
-fn follow_up(change: &Change) -> FollowUp {
-    match change {
-        Change::Create { mark, .. } | Change::Update { mark, .. } => {
-            FollowUp::Role { name: mark.role_arn.role_name().to_owned() }
-        }
-        Change::Revoke { association, reason } => {
-            let name = association.mark.as_ref().map(|mark| mark.role_arn.role_name().to_owned());
-            match (name, reason) {
-                (Some(name), RevokeReason::GrantWithdrawn) => FollowUp::Role { name },
-                (Some(name), _) => FollowUp::RoleGone { name },
-                (None, _) => FollowUp::ClusterGrants { cluster: association.cluster.clone() },
-            }
-        }
-        Change::InstallAgent { cluster, .. }
-        | Change::UpdateAgent { cluster, .. }
-        | Change::RemoveAgent { cluster, .. }
-        | Change::OpenKubernetes { cluster }
-        | Change::AnnounceAgent { cluster, .. } => FollowUp::AgentStarting { cluster: cluster.clone() },
-        Change::AnnounceCluster { cluster } => FollowUp::ClusterCreating { cluster: cluster.clone() },
-    }
+    Verdict::NotYet(Wait { reason: reason.into(), follow_up: change.follow_up() })
 }
 
 fn verdict_of(change: &Change, error: &AwsError) -> Verdict {

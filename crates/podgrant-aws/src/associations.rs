@@ -13,6 +13,15 @@ use crate::{Aws, AwsError, Meaning};
 /// never reason enough for a deletion.
 pub(crate) type Index = BTreeMap<(ClusterId, AssociationId), Mark>;
 
+/// Which of our marks to look for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Marks<'a> {
+    All,
+    /// Of the role of this name, whatever its path.
+    OfRole(&'a str),
+    OfCluster(&'a ClusterId),
+}
+
 impl Aws {
     /// The associations of a cluster, or just that of one service account.
     pub(crate) async fn list_associations(
@@ -100,13 +109,16 @@ impl Aws {
         }))
     }
 
-    /// Our marks in a region, of one role by name or of all.
-    pub(crate) async fn index(&self, region: &Region, role_name: Option<&str>) -> Result<Index, AwsError> {
+    /// Our marks in a region: all, or some.
+    pub(crate) async fn index(&self, region: &Region, which: Marks<'_>) -> Result<Index, AwsError> {
         // Without a resource type filter: its name for associations is not
         // documented, and our own key is filter enough.
-        let filter = match role_name {
-            Some(name) => TagFilter::builder().key(self.keys.key("role-name")).values(name),
-            None => TagFilter::builder().key(self.keys.key("managed")),
+        let filter = match which {
+            Marks::OfRole(name) => TagFilter::builder().key(self.keys.key("role-name")).values(name),
+            Marks::OfCluster(cluster) => {
+                TagFilter::builder().key(self.keys.key("cluster")).values(cluster.to_string())
+            }
+            Marks::All => TagFilter::builder().key(self.keys.key("managed")),
         };
         let mut pages = self
             .region(region)?

@@ -1,11 +1,11 @@
 //! Clusters, one by one or the whole fleet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_eks::types::AuthenticationMode;
 use futures_util::{StreamExt, stream};
 use podgrant_core::model::{ClusterKind, KubernetesApi};
-use podgrant_core::{Cluster, ClusterId, ClusterName, ClusterStatus, Region};
+use podgrant_core::{Cluster, ClusterId, ClusterName, ClusterSelector, ClusterStatus, Region};
 
 use crate::{Aws, AwsError, CONCURRENT_CALLS};
 
@@ -26,16 +26,99 @@ impl Aws {
     /// Clusters of these names in every configured region: a bare name does not
     /// tell its region, and must not mean two clusters.
     pub(crate) async fn clusters_named(&self, names: &BTreeSet<ClusterName>) -> Clusters {
-        let ids: Vec<ClusterId> = names
+        let ids: BTreeSet<ClusterId> = names
             .iter()
             .flat_map(|name| self.regions.keys().map(|r| ClusterId::new(r.clone(), name.clone())))
             .collect();
         self.describe_clusters(ids).await
     }
 
+    /// The clusters that these selectors may mean: a hundred a call for those that name none, and one call for each
+    /// that may match, for the index of tags may lag.
+    pub(crate) async fn clusters_selected(&self, selectors: &[&ClusterSelector]) -> Clusters {
+        let mut ids: BTreeSet<ClusterId> = BTreeSet::new();
+        let mut errors = Vec::new();
+        let everywhere = |name: &ClusterName| {
+            let name = name.clone();
+            self.regions.keys().map(move |region| ClusterId::new(region.clone(), name.clone()))
+        };
+        let (mut all, mut by_tags) = (false, Vec::new());
+        for selector in selectors {
+            match selector {
+                ClusterSelector::Name(name) => ids.extend(everywhere(name)),
+                ClusterSelector::RegionAndName(region, name) => {
+                    let configured = self.regions.contains_key(region);
+                    ids.extend(configured.then(|| ClusterId::new(region.clone(), name.clone())));
+                }
+                ClusterSelector::All => all = true,
+                ClusterSelector::Tags(_) => by_tags.push(*selector),
+            }
+        }
+        let tagged = if all || by_tags.is_empty() { Vec::new() } else { self.tagged_clusters().await };
+        let mut unknown = Vec::new();
+        for (region, found) in tagged {
+            match found {
+                Ok(found) => ids.extend(
+                    found
+                        .into_iter()
+                        .filter(|cluster| by_tags.iter().any(|selector| selector.matches(cluster)))
+                        .map(|cluster| cluster.id),
+                ),
+                Err(error) => {
+                    tracing::warn!(%error, "the tags of clusters can't be had: describing every cluster instead");
+                    unknown.push(region);
+                }
+            }
+        }
+        let listing = if all { self.regions.keys().cloned().collect() } else { unknown };
+        let (listed, mut failed) = self.list_fleet(&listing).await;
+        ids.extend(listed);
+        errors.append(&mut failed);
+        let (clusters, mut more) = self.describe_clusters(ids).await;
+        errors.append(&mut more);
+        (clusters, errors)
+    }
+
+    /// Every cluster of every configured region, by name only, or with `tags` with those too: what a sweep begins
+    /// with. Status and all else are as of a cluster that is ready: whoever serves it looks for itself.
+    pub(crate) async fn fleet_in_short(&self, tags: bool) -> Clusters {
+        let regions: Vec<Region> = self.regions.keys().cloned().collect();
+        let (ids, mut errors) = self.list_fleet(&regions).await;
+        let mut known: BTreeMap<ClusterId, Cluster> =
+            ids.into_iter().map(|id| (id.clone(), Cluster::in_short(id, BTreeMap::new()))).collect();
+        let tagged = if tags { self.tagged_clusters().await } else { Vec::new() };
+        for (region, found) in tagged {
+            match found {
+                Ok(found) => {
+                    // The index still has clusters that are gone.
+                    let there = found.into_iter().filter(|cluster| known.contains_key(&cluster.id));
+                    let there: Vec<Cluster> = there.collect();
+                    known.extend(there.into_iter().map(|cluster| (cluster.id.clone(), cluster)));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the tags of clusters can't be had: describing every cluster instead");
+                    let ids = known.keys().filter(|id| id.region == region).cloned().collect();
+                    let (described, mut failed) = self.describe_clusters(ids).await;
+                    errors.append(&mut failed);
+                    known.retain(|id, _| id.region != region);
+                    known.extend(described.into_iter().map(|cluster| (cluster.id.clone(), cluster)));
+                }
+            }
+        }
+        (known.into_values().collect(), errors)
+    }
+
     /// Every cluster of every configured region.
     pub(crate) async fn fleet(&self) -> Clusters {
-        let listed: Vec<_> = stream::iter(self.regions.keys())
+        let regions: Vec<Region> = self.regions.keys().cloned().collect();
+        let (ids, mut errors) = self.list_fleet(&regions).await;
+        let (clusters, mut more) = self.describe_clusters(ids.into_iter().collect()).await;
+        errors.append(&mut more);
+        (clusters, errors)
+    }
+
+    async fn list_fleet(&self, regions: &[Region]) -> (Vec<ClusterId>, Vec<(Option<ClusterId>, AwsError)>) {
+        let listed: Vec<_> = stream::iter(regions)
             .map(|region| self.list_clusters(region))
             .buffer_unordered(CONCURRENT_CALLS)
             .collect()
@@ -47,12 +130,41 @@ impl Aws {
                 Err(error) => errors.push((None, error)),
             }
         }
-        let (clusters, mut more) = self.describe_clusters(ids).await;
-        errors.append(&mut more);
-        (clusters, errors)
+        (ids, errors)
     }
 
-    async fn describe_clusters(&self, ids: Vec<ClusterId>) -> Clusters {
+    /// The clusters that carry tags, as the tag index has them, by region.
+    async fn tagged_clusters(&self) -> Vec<(Region, Result<Vec<Cluster>, AwsError>)> {
+        stream::iter(self.regions.keys())
+            .map(|region| async move { (region.clone(), self.cluster_tags(region).await) })
+            .buffer_unordered(CONCURRENT_CALLS)
+            .collect()
+            .await
+    }
+
+    /// A hundred a call (Resource Groups Tagging API reference, GetResources).
+    async fn cluster_tags(&self, region: &Region) -> Result<Vec<Cluster>, AwsError> {
+        let mut pages = self
+            .region(region)?
+            .tagging
+            .get_resources()
+            .resource_type_filters("eks:cluster")
+            .resources_per_page(100)
+            .into_paginator()
+            .items()
+            .send();
+        let mut clusters = Vec::new();
+        while let Some(item) = pages.next().await {
+            let item = item.map_err(|error| AwsError::of("tag:GetResources", region.as_str(), error))?;
+            let name = item.resource_arn().and_then(|arn| arn.split_once(":cluster/")).map(|(_, name)| name);
+            let Some(name) = name.and_then(|name| name.parse().ok()) else { continue };
+            let tags = item.tags().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned()));
+            clusters.push(Cluster::in_short(ClusterId::new(region.clone(), name), tags.collect()));
+        }
+        Ok(clusters)
+    }
+
+    async fn describe_clusters(&self, ids: BTreeSet<ClusterId>) -> Clusters {
         let described: Vec<_> = stream::iter(ids)
             .map(|id| async move {
                 let cluster = self.cluster(&id).await;

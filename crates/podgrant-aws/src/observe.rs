@@ -10,22 +10,33 @@ use std::future::Future;
 use futures_util::{StreamExt, stream};
 use podgrant_core::agent::pods::Inside;
 use podgrant_core::agent::{AgentSettings, is_worth_a_look, version_matters};
-use podgrant_core::model::{Agent, Gap, Nodes};
+use podgrant_core::model::{Agent, Gap, Nodes, RoleNews, Workloads};
+use podgrant_core::plan::plan_grants;
 use podgrant_core::{
-    Association, AssociationId, Cluster, ClusterId, ClusterName, Region, Role, RoleTags, Snapshot, TagKeys,
-    Workload,
+    Association, AssociationId, Change, Cluster, ClusterId, ClusterName, ClusterSelector, Mark, Region, Role,
+    RoleArn, RoleTags, Snapshot, SweepPart, TagKeys, Workload,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::associations::Index;
+use crate::associations::{Index, Marks};
 use crate::{Aws, AwsError, CONCURRENT_CALLS, CONCURRENT_LOOKS, Meaning};
+
+/// How many roles are read one by one before all are, a thousand a call.
+const FEW_ROLES: usize = 8;
+
+/// How many associations are described between two looks at the clock.
+const DESCRIBED_AT_ONCE: usize = 10 * CONCURRENT_CALLS;
 
 /// What a pass has to look at. An event is a hint where to look, never the truth.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum View {
     /// A role, the clusters that it asks for, and the associations that it has.
-    Role { name: String },
+    Role {
+        name: String,
+        /// What an event said of it: until IAM shows that, nothing else is looked at.
+        news: RoleNews,
+    },
     /// A deleted role's associations.
     RoleGone { name: String },
     /// One cluster's associations, and every role.
@@ -33,11 +44,17 @@ pub enum View {
         cluster: ClusterId,
         /// One that somebody changed: the index may not know it yet.
         doubt: Option<AssociationId>,
+        /// The one service account that is in question, where it is known which.
+        workload: Option<Workload>,
     },
+    /// One cluster's part of a sweep: its associations, and what changes are to be made for.
+    ClusterSweep { part: Box<SweepPart> },
     /// A deleted cluster, and the roles that named it.
     ClusterGone { cluster: ClusterId },
-    /// Every role, cluster and association.
-    Fleet,
+    /// Every role and, in short, every cluster: what a sweep is spread out from.
+    FleetSweep,
+    /// Every role and cluster, and the associations of roles that are not there.
+    FleetOrphans,
     /// One cluster's agent, and whether it is as these settings want it.
     ClusterAgent { cluster: ClusterId, settings: AgentSettings },
     /// Every cluster's agent.
@@ -47,8 +64,8 @@ pub enum View {
 impl Aws {
     /// Looks at AWS. What could not be read is a gap in the snapshot.
     ///
-    /// `look_time_is_up` is asked before each look into a cluster: what EKS itself says is worth more than
-    /// looks that leave no time to act on it.
+    /// `look_time_is_up` is asked before what may take long and can wait: looks into clusters, and associations that
+    /// the index does not know. Time must be left to act on what was seen.
     ///
     /// # Errors
     /// Only where nothing useful can be said without the answer: the one role or
@@ -62,15 +79,20 @@ impl Aws {
         let regions = self.regions.keys().cloned().collect();
         let mut snapshot = Snapshot { observed_at: now, regions, ..Snapshot::default() };
         match view {
-            View::Role { name } => self.observe_role(name, &mut snapshot).await?,
+            View::Role { name, news } => self.observe_role(name, news, &mut snapshot).await?,
             View::RoleGone { name } => self.observe_role_gone(name, &mut snapshot).await?,
-            View::ClusterGrants { cluster, doubt } => {
-                self.observe_cluster_grants(cluster, doubt.as_ref(), &mut snapshot).await?;
+            View::ClusterGrants { cluster, doubt, workload } => {
+                let doubt = doubt.as_ref();
+                self.observe_cluster_grants(cluster, doubt, workload.as_ref(), &mut snapshot).await?;
+            }
+            View::ClusterSweep { part } => {
+                self.observe_sweep_part(part, look_time_is_up, &mut snapshot).await?;
             }
             View::ClusterGone { cluster } => {
                 self.observe_cluster_gone(cluster, &mut snapshot).await?;
             }
-            View::Fleet => self.observe_fleet(&mut snapshot).await?,
+            View::FleetSweep => self.observe_fleet_sweep(&mut snapshot).await?,
+            View::FleetOrphans => self.observe_fleet_orphans(&mut snapshot).await?,
             View::ClusterAgent { cluster, settings } => {
                 snapshot.scope.clusters = Some([cluster.clone()].into());
                 match self.cluster(cluster).await? {
@@ -91,28 +113,48 @@ impl Aws {
         Ok(snapshot)
     }
 
-    async fn observe_role(&self, name: &str, snapshot: &mut Snapshot) -> Result<(), AwsError> {
-        let index = self.index_everywhere(Some(name), snapshot).await;
+    async fn observe_role(
+        &self,
+        name: &str,
+        news: &RoleNews,
+        snapshot: &mut Snapshot,
+    ) -> Result<(), AwsError> {
+        let index = self.index_everywhere(Marks::OfRole(name), snapshot).await;
         let role = self.role(name).await?;
-        let (tags, _) = role.as_ref().map(|role| RoleTags::parse(&self.keys, &role.tags)).unwrap_or_default();
-
-        let mut names: BTreeSet<ClusterName> = BTreeSet::new();
-        let mut whole_fleet = false;
-        for grant in &tags.grants {
-            match grant.subject.clusters.cluster_name() {
-                Some(name) => drop(names.insert(name.clone())),
-                None => whole_fleet = true,
-            }
+        // A role made again with another path is another ARN, but the same name.
+        let arns = index.values().map(|mark| mark.role_arn.clone());
+        snapshot.scope.roles = Some(arns.chain(role.iter().map(|role| role.arn.clone())).collect());
+        let Some(role) = role else {
+            snapshot.roles_gone.insert(name.to_owned());
+            return Ok(());
+        };
+        if news.missing_from(&role).is_some() {
+            snapshot.roles.insert(role.arn.clone(), role);
+            snapshot.roles_stale.insert(name.to_owned(), news.clone());
+            return Ok(());
         }
-        names.extend(index.keys().map(|(cluster, _)| cluster.name.clone()));
-        let found = if whole_fleet { self.fleet().await } else { self.clusters_named(&names).await };
+        let (tags, _) = RoleTags::parse(&self.keys, &role.tags);
+        snapshot.roles.insert(role.arn.clone(), role);
+
+        let marked: Vec<ClusterSelector> = index
+            .keys()
+            .map(|(cluster, _)| ClusterSelector::RegionAndName(cluster.region.clone(), cluster.name.clone()))
+            .collect();
+        let asked = tags.grants.iter().map(|grant| &grant.subject.clusters);
+        let selectors: BTreeSet<&ClusterSelector> = asked.chain(&marked).collect();
+        let found = self.clusters_selected(&selectors.into_iter().collect::<Vec<_>>()).await;
         let clusters = snapshot.take(found);
 
+        // What it has is looked at itself: someone may have changed it, and the index may be behind.
+        self.know(Vec::new(), &index, true, snapshot, |_| false, |_| false, || false).await;
         let mut places: BTreeSet<(ClusterId, Workload)> = BTreeSet::new();
         for cluster in clusters.iter().filter(|cluster| self.is_open(cluster)) {
             for grant in tags.grants.iter().filter(|grant| grant.subject.clusters.matches(cluster)) {
                 places.extend(grant.subject.workload().map(|w| (cluster.id.clone(), w)));
             }
+        }
+        for association in &snapshot.associations {
+            places.remove(&(association.cluster.clone(), association.workload.clone()));
         }
         let listed = side_by_side(places, |(cluster, workload)| async move {
             let listed = self.list_associations(&cluster, Some(&workload)).await;
@@ -120,29 +162,17 @@ impl Aws {
         })
         .await;
         let listed = snapshot.take_listed(listed);
-        // What stands where a grant should is looked at itself: someone may have changed its role.
-        self.know(listed, &index, true, snapshot, |_| true, |_| true).await;
-        match role {
-            Some(role) => {
-                // A role made again with another path is another ARN, but the same name.
-                let arns = index.values().map(|mark| mark.role_arn.clone());
-                snapshot.scope.roles = Some(arns.chain([role.arn.clone()]).collect());
-                snapshot.roles.insert(role.arn.clone(), role);
-            }
-            None => {
-                snapshot.roles_gone.insert(name.to_owned());
-                snapshot.scope.roles = Some(index.values().map(|mark| mark.role_arn.clone()).collect());
-            }
-        }
+        // And what stands where a grant should: nobody else knows its role.
+        self.know(listed, &Index::new(), false, snapshot, |_| true, |_| true, || false).await;
         Ok(())
     }
 
     async fn observe_role_gone(&self, name: &str, snapshot: &mut Snapshot) -> Result<(), AwsError> {
-        let index = self.index_everywhere(Some(name), snapshot).await;
+        let index = self.index_everywhere(Marks::OfRole(name), snapshot).await;
         let names = index.keys().map(|(cluster, _)| cluster.name.clone()).collect();
         let found = self.clusters_named(&names).await;
         snapshot.take(found);
-        self.know(Vec::new(), &index, true, snapshot, |_| false, |_| false).await;
+        self.know(Vec::new(), &index, true, snapshot, |_| false, |_| false, || false).await;
         let role = self.role(name).await?;
         snapshot.scope.roles = Some(index.values().map(|mark| mark.role_arn.clone()).collect());
         snapshot.roles = role.into_iter().map(|role| (role.arn.clone(), role)).collect();
@@ -153,6 +183,7 @@ impl Aws {
         &self,
         cluster: &ClusterId,
         doubt: Option<&AssociationId>,
+        workload: Option<&Workload>,
         snapshot: &mut Snapshot,
     ) -> Result<(), AwsError> {
         snapshot.scope.clusters = Some([cluster.clone()].into());
@@ -161,43 +192,90 @@ impl Aws {
         if !seen.iter().any(|seen| seen.id == *cluster && seen.status.is_ready()) {
             return Ok(());
         }
-        let index = match self.index(&cluster.region, None).await {
-            Ok(index) => Some(index),
-            Err(error) => {
-                tracing::warn!(%error, "the tag index can't be had: describing associations instead");
-                None
-            }
+        // One is described sooner than an index is asked for it.
+        let index = match workload {
+            Some(_) => None,
+            None => self.index_or_none(Marks::OfCluster(cluster), &cluster.region).await,
         };
-        let listed = snapshot.take_listed([(cluster.clone(), self.list_associations(cluster, None).await)]);
+        let listed = self.list_associations(cluster, workload).await;
+        let listed = snapshot.take_listed([(cluster.clone(), listed)]);
         self.take_roles(snapshot).await?;
+        if let Some(workload) = workload {
+            snapshot.scope.workloads = Workloads::Just(workload.clone());
+        }
         // What is not in the index and nobody wants is not ours, changed or not.
         let ours = doubt.filter(|id| {
             index.as_ref().is_some_and(|index| index.contains_key(&(cluster.clone(), (*id).clone())))
         });
-        self.know_wanted(listed, index, ours, snapshot).await;
+        self.know_wanted(listed, index, |association| ours == Some(&association.id), snapshot, || false)
+            .await;
         Ok(())
     }
 
-    async fn observe_fleet(&self, snapshot: &mut Snapshot) -> Result<(), AwsError> {
-        let parts = side_by_side(self.regions.keys(), |region| self.index(region, None)).await;
-        let index = match parts.into_iter().collect::<Result<Vec<Index>, _>>() {
-            Ok(parts) => Some(parts.into_iter().flatten().collect()),
-            Err(error) => {
-                tracing::warn!(%error, "the tag index can't be had: describing associations instead");
-                None
-            }
-        };
-        let found = self.fleet().await;
-        let clusters = snapshot.take(found);
-        let ready = clusters.into_iter().filter(|cluster| self.is_open(cluster));
-        let listed = side_by_side(ready, |cluster| async move {
-            let listed = self.list_associations(&cluster.id, None).await;
-            (cluster.id, listed)
-        })
-        .await;
-        let listed = snapshot.take_listed(listed);
+    /// Reads what a part of a sweep is compared with. Where all is as it should be nothing else is read; what has to
+    /// be changed is confirmed: by the cluster itself, and by the roles as they are now.
+    async fn observe_sweep_part(
+        &self,
+        part: &SweepPart,
+        time_is_up: impl Fn() -> bool,
+        snapshot: &mut Snapshot,
+    ) -> Result<(), AwsError> {
+        let cluster = &part.cluster;
+        snapshot.scope.clusters = Some([cluster.clone()].into());
+        snapshot.scope.workloads = Workloads::Stretch(part.stretch.clone());
+        snapshot.clusters = part.clusters().into_iter().map(|seen| (seen.id.clone(), seen)).collect();
+        snapshot.roles = part.roles.iter().map(|role| (role.arn.clone(), Role::clone(role))).collect();
+        let index = self.index_or_none(Marks::OfCluster(cluster), &cluster.region).await;
+        let listed = self.list_associations(cluster, None).await;
+        let mut listed = snapshot.take_listed([(cluster.clone(), listed)]);
+        listed.retain(|association| part.stretch.holds(&association.workload));
+        let turn = |association: &Association| part.round.is_some_and(|round| round.holds(&association.id));
+        self.know_wanted(listed, index, turn, snapshot, time_is_up).await;
+
+        let planned = plan_grants(snapshot, &self.keys);
+        let unclaimed = snapshot.associations.iter().filter_map(Association::managed);
+        let unclaimed = unclaimed.map(|mark| &mark.role_arn).filter(|arn| !snapshot.roles.contains_key(*arn));
+        let changing = planned.changes.iter().filter_map(Change::role);
+        let in_question: BTreeSet<RoleArn> = changing.chain(unclaimed).cloned().collect();
+        if in_question.is_empty() {
+            return Ok(());
+        }
+        let found = self.clusters_named(&[cluster.name.clone()].into()).await;
+        snapshot.clusters.clear();
+        snapshot.take(found);
+        if in_question.len() > FEW_ROLES {
+            return self.take_roles(snapshot).await;
+        }
+        let names = in_question.iter().map(RoleArn::role_name);
+        let looked_up = side_by_side(names, |name| async move { (name, self.role(name).await) }).await;
+        for (name, role) in looked_up {
+            let role = role?;
+            snapshot.roles.retain(|arn, _| arn.role_name() != name);
+            snapshot.roles.extend(role.map(|role| (role.arn.clone(), role)));
+        }
+        Ok(())
+    }
+
+    async fn observe_fleet_sweep(&self, snapshot: &mut Snapshot) -> Result<(), AwsError> {
         self.take_roles(snapshot).await?;
-        self.know_wanted(listed, index, None, snapshot).await;
+        let mut grants =
+            snapshot.roles.values().flat_map(|role| RoleTags::parse(&self.keys, &role.tags).0.grants);
+        let by_tags = grants.any(|grant| matches!(grant.subject.clusters, ClusterSelector::Tags(_)));
+        let found = self.fleet_in_short(by_tags).await;
+        snapshot.take(found);
+        Ok(())
+    }
+
+    async fn observe_fleet_orphans(&self, snapshot: &mut Snapshot) -> Result<(), AwsError> {
+        let index = self.index_everywhere(Marks::All, snapshot).await;
+        let found = self.fleet().await;
+        snapshot.take(found);
+        self.take_roles(snapshot).await?;
+        // Those whose role is there are no orphans, and the index's word is enough for that.
+        let is_there =
+            |mark: &Mark| snapshot.roles.get(&mark.role_arn).is_some_and(|role| role.id == mark.role_id);
+        let dangling: Index = index.into_iter().filter(|(_, mark)| !is_there(mark)).collect();
+        self.know(Vec::new(), &dangling, true, snapshot, |_| false, |_| false, || false).await;
         Ok(())
     }
 
@@ -338,9 +416,18 @@ impl Aws {
         cluster.status.is_ready() && cluster.is_enrolled(&self.keys)
     }
 
+    /// Our marks in a region; `None` where they can't be had, which is said.
+    async fn index_or_none(&self, which: Marks<'_>, region: &Region) -> Option<Index> {
+        let index = self.index(region, which).await;
+        let said = |error: &AwsError| {
+            tracing::warn!(%error, "the tag index can't be had: describing associations instead");
+        };
+        index.inspect_err(said).ok()
+    }
+
     /// Our marks in every region. A region that does not answer is a gap.
-    async fn index_everywhere(&self, role_name: Option<&str>, snapshot: &mut Snapshot) -> Index {
-        let parts = side_by_side(self.regions.keys(), |region| self.index(region, role_name)).await;
+    async fn index_everywhere(&self, which: Marks<'_>, snapshot: &mut Snapshot) -> Index {
+        let parts = side_by_side(self.regions.keys(), |region| self.index(region, which)).await;
         let mut index = Index::new();
         for part in parts {
             match part {
@@ -357,14 +444,15 @@ impl Aws {
         Ok(())
     }
 
-    /// Marks what was listed; describes what somebody's grant wants and the
-    /// index does not know. Without an index, describes everything.
+    /// Marks what was listed; describes what is `in_doubt`, and what somebody's grant wants and the index does not
+    /// know. Without an index, describes everything. Where time is up the scope ends with what was described.
     async fn know_wanted(
         &self,
         listed: Vec<Association>,
         index: Option<Index>,
-        doubt: Option<&AssociationId>,
+        in_doubt: impl Fn(&Association) -> bool,
         snapshot: &mut Snapshot,
+        time_is_up: impl Fn() -> bool,
     ) {
         let wanted: BTreeSet<Workload> = snapshot
             .roles
@@ -374,53 +462,68 @@ impl Aws {
             .collect();
         let without_index = index.is_none();
         let describe = |workload: &Workload| without_index || wanted.contains(workload);
-        let in_doubt = |association: &Association| doubt == Some(&association.id);
-        self.know(listed, &index.unwrap_or_default(), false, snapshot, describe, in_doubt).await;
+        let index = index.unwrap_or_default();
+        self.know(listed, &index, false, snapshot, describe, in_doubt, time_is_up).await;
     }
 
     /// Adds to the snapshot what was listed, with marks from the index; describes
     /// what is `in_doubt`, and what the index does not know and `describe` asks for. With `unlisted`, what
     /// only the index knows is described too.
+    #[expect(clippy::too_many_arguments, reason = "three questions about what to describe, each its own")]
     async fn know(
         &self,
-        listed: Vec<Association>,
+        mut listed: Vec<Association>,
         index: &Index,
         unlisted: bool,
         snapshot: &mut Snapshot,
         describe: impl Fn(&Workload) -> bool,
         in_doubt: impl Fn(&Association) -> bool,
+        time_is_up: impl Fn() -> bool,
     ) {
-        let mut unknown: BTreeSet<_> = index
-            .keys()
-            .filter(|(id, _)| unlisted && snapshot.clusters.get(id).is_some_and(|c| self.is_open(c)))
-            .cloned()
-            .collect();
+        listed.sort_by(|a, b| a.workload.cmp(&b.workload));
+        let mut unknown: Vec<(ClusterId, AssociationId, Option<Workload>)> = Vec::new();
+        if unlisted {
+            let open = |id: &ClusterId| snapshot.clusters.get(id).is_some_and(|c| self.is_open(c));
+            let marked = index.keys().filter(|(cluster, _)| open(cluster));
+            unknown.extend(marked.map(|(cluster, id)| (cluster.clone(), id.clone(), None)));
+        }
         for mut association in listed {
             let key = (association.cluster.clone(), association.id.clone());
-            unknown.remove(&key);
-            match index.get(&key) {
-                Some(_) if in_doubt(&association) => {
-                    unknown.insert(key);
-                    continue;
-                }
-                Some(mark) => association.mark = Some(mark.clone()),
-                None if describe(&association.workload) => {
-                    unknown.insert(key);
-                    continue;
-                }
-                None => {}
+            let mark = index.get(&key);
+            let doubtful = match mark {
+                Some(_) => in_doubt(&association),
+                None => describe(&association.workload),
+            };
+            if doubtful {
+                unknown.push((key.0, key.1, Some(association.workload)));
+            } else {
+                association.mark = mark.cloned();
+                snapshot.associations.push(association);
             }
-            snapshot.associations.push(association);
         }
-        let described = side_by_side(unknown, |(cluster, id)| async move {
-            let described = self.describe_association(&cluster, &id).await;
-            (cluster, described)
-        })
-        .await;
-        for (cluster, result) in described {
-            match result {
-                Ok(association) => snapshot.associations.extend(association),
-                Err(error) => snapshot.gap(Some(cluster), &error),
+        let mut left = unknown.into_iter();
+        loop {
+            let some: Vec<_> = left.by_ref().take(DESCRIBED_AT_ONCE).collect();
+            let Some((_, _, first)) = some.first() else { return };
+            if let Some(first) = first
+                && time_is_up()
+            {
+                snapshot.associations.retain(|association| association.workload < *first);
+                if let Workloads::Stretch(stretch) = &mut snapshot.scope.workloads {
+                    stretch.to = Some(first.clone());
+                }
+                return;
+            }
+            let described = side_by_side(some, |(cluster, id, _)| async move {
+                let described = self.describe_association(&cluster, &id).await;
+                (cluster, described)
+            })
+            .await;
+            for (cluster, result) in described {
+                match result {
+                    Ok(association) => snapshot.associations.extend(association),
+                    Err(error) => snapshot.gap(Some(cluster), &error),
+                }
             }
         }
     }

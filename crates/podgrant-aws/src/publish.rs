@@ -26,6 +26,9 @@ pub struct DelayedMessage {
 /// PutEvents takes ten entries a call, SendMessageBatch ten messages.
 const BATCH: usize = 10;
 
+/// How large a batch may be in all, in bytes: SQS takes 256 KiB (Amazon SQS quotas; more since 2025).
+const BATCH_BYTES: usize = 250_000;
+
 /// How often an event is offered that the bus did not take with its batch: the
 /// SDK retries calls, not entries, and a grant that stands is not told again.
 const ATTEMPTS: usize = 3;
@@ -79,37 +82,48 @@ impl Aws {
         refused.map_or(Ok(()), Err)
     }
 
-    /// Sends messages that come back after a while, ten a call.
+    /// Sends messages that come back after a while: ten a call, or as many as are not too large together. They are
+    /// made as they are sent, for a sweep's are many and large.
     ///
     /// # Errors
     /// If any of them was not taken: then the work they stand for must not be acknowledged.
-    pub async fn send_later(&self, queue_url: &str, messages: &[DelayedMessage]) -> Result<(), AwsError> {
-        for batch in messages.chunks(BATCH) {
-            let mut request = self.sqs.send_message_batch().queue_url(queue_url);
-            for (index, message) in batch.iter().enumerate() {
-                let entry = SendMessageBatchRequestEntry::builder()
-                    .id(index.to_string())
-                    .message_body(&message.body)
-                    .delay_seconds(message.delay_seconds.clamp(0, 900))
-                    .build()
-                    .map_err(|error| {
-                        AwsError::new("sqs:SendMessageBatch", queue_url, Meaning::Invalid, error.to_string())
-                    })?;
-                request = request.entries(entry);
+    pub async fn send_later(
+        &self,
+        queue_url: &str,
+        messages: impl IntoIterator<Item = DelayedMessage>,
+    ) -> Result<(), AwsError> {
+        let mut batch: Vec<DelayedMessage> = Vec::new();
+        for message in messages {
+            let bytes: usize = batch.iter().map(|message| message.body.len()).sum();
+            if batch.len() == BATCH || (!batch.is_empty() && bytes + message.body.len() > BATCH_BYTES) {
+                self.send_batch(queue_url, &std::mem::take(&mut batch)).await?;
             }
-            let answer = request
-                .send()
-                .await
-                .map_err(|error| AwsError::of("sqs:SendMessageBatch", queue_url, error))?;
-            if let Some(failed) = answer.failed().first() {
-                return Err(AwsError::new(
-                    "sqs:SendMessageBatch",
-                    queue_url,
-                    Meaning::Transient,
-                    failed.message().unwrap_or("a message was not taken"),
-                ));
-            }
+            batch.push(message);
         }
-        Ok(())
+        if batch.is_empty() { Ok(()) } else { self.send_batch(queue_url, &batch).await }
+    }
+
+    async fn send_batch(&self, queue_url: &str, batch: &[DelayedMessage]) -> Result<(), AwsError> {
+        const OPERATION: &str = "sqs:SendMessageBatch";
+        let mut request = self.sqs.send_message_batch().queue_url(queue_url);
+        for (index, message) in batch.iter().enumerate() {
+            let entry = SendMessageBatchRequestEntry::builder()
+                .id(index.to_string())
+                .message_body(&message.body)
+                .delay_seconds(message.delay_seconds.clamp(0, 900))
+                .build()
+                .map_err(|error| AwsError::new(OPERATION, queue_url, Meaning::Invalid, error.to_string()))?;
+            request = request.entries(entry);
+        }
+        let answer = request.send().await.map_err(|error| AwsError::of(OPERATION, queue_url, error))?;
+        match answer.failed().first() {
+            None => Ok(()),
+            Some(failed) => Err(AwsError::new(
+                OPERATION,
+                queue_url,
+                Meaning::Transient,
+                failed.message().unwrap_or("a message was not taken"),
+            )),
+        }
     }
 }

@@ -22,6 +22,7 @@ pub mod names;
 pub mod outcome;
 pub mod plan;
 pub mod subject;
+pub mod sweep;
 pub mod tags;
 pub mod trust;
 
@@ -35,4 +36,5 @@ pub use names::{
 pub use outcome::{Finding, FindingKind, Outcome, Verdict};
 pub use plan::{Change, Plan, plan};
 pub use subject::{ClusterSelector, Pattern, Subject, SubjectError};
+pub use sweep::SweepPart;
 pub use tags::{OnOrphan, RoleTags, TagKeys, TagProblem};

@@ -62,6 +62,20 @@ pub struct Nodes {
 }
 
 impl Cluster {
+    /// A cluster of which only this is known, taken to be ready.
+    pub fn in_short(id: ClusterId, tags: BTreeMap<String, String>) -> Self {
+        Self {
+            id,
+            arn: String::new(),
+            status: ClusterStatus::Active,
+            version: String::new(),
+            tags,
+            kind: ClusterKind::default(),
+            issues: Vec::new(),
+            api: None,
+        }
+    }
+
     /// False where `podgrant/enroll = off` asks to leave the cluster alone. So does
     /// any other value but `on`: a misspelt opt-out is no leave to touch it.
     pub fn is_enrolled(&self, keys: &TagKeys) -> bool {
@@ -134,7 +148,7 @@ impl fmt::Display for ClusterStatus {
 }
 
 /// An IAM role.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Role {
     pub arn: RoleArn,
     pub id: RoleId,
@@ -143,6 +157,45 @@ pub struct Role {
     /// The trust policy as JSON, percent-decoded.
     pub trust_policy: String,
     pub tags: BTreeMap<String, String>,
+}
+
+/// What an event says of a role. IAM may not show it yet: reads just after a write can be stale (IAM user guide,
+/// "Troubleshoot IAM", changes are not always immediately visible).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoleNews {
+    /// Tags that were set.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags_set: BTreeMap<String, String>,
+    /// Keys of tags that were taken away.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tags_removed: BTreeSet<String>,
+    /// The trust policy that was put in place, as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_policy: Option<String>,
+}
+
+impl RoleNews {
+    /// What a role does not show of it, in words; `None` where it shows everything.
+    ///
+    /// That may be because it changed again since: so whoever waits for it must not wait for ever.
+    pub fn missing_from(&self, role: &Role) -> Option<String> {
+        // IAM holds keys that differ only in case to be the same key.
+        let value = |key: &str| {
+            let mut tags = role.tags.iter();
+            tags.find(|(known, _)| known.eq_ignore_ascii_case(key)).map(|(_, value)| value)
+        };
+        if let Some((key, _)) = self.tags_set.iter().find(|(key, set)| value(key) != Some(*set)) {
+            return Some(format!("the tag {key} as it was set"));
+        }
+        if let Some(key) = self.tags_removed.iter().find(|key| value(key).is_some()) {
+            return Some(format!("that the tag {key} was taken away"));
+        }
+        let document = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+        let policy = self.trust_policy.as_deref()?;
+        (document(policy) != document(&role.trust_policy))
+            .then(|| "the trust policy as it was set".to_owned())
+    }
 }
 
 /// An EKS pod identity association.
@@ -215,6 +268,48 @@ pub struct AgentIssue {
 pub struct Scope {
     pub roles: Option<BTreeSet<RoleArn>>,
     pub clusters: Option<BTreeSet<ClusterId>>,
+    pub workloads: Workloads,
+}
+
+/// Which service accounts a pass is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Workloads {
+    Stretch(Stretch),
+    Just(Workload),
+}
+
+impl Default for Workloads {
+    fn default() -> Self {
+        Self::Stretch(Stretch::default())
+    }
+}
+
+impl Workloads {
+    pub fn holds(&self, workload: &Workload) -> bool {
+        match self {
+            Self::Stretch(stretch) => stretch.holds(workload),
+            Self::Just(one) => one == workload,
+        }
+    }
+}
+
+/// A stretch of service accounts, in their order. Where a cluster's do not fit into one message or one
+/// invocation, each takes a stretch.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Stretch {
+    /// The first that is in it; none: from the very first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Workload>,
+    /// The first that is no longer in it; none: to the very last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Workload>,
+}
+
+impl Stretch {
+    pub fn holds(&self, workload: &Workload) -> bool {
+        self.from.as_ref().is_none_or(|from| workload >= from)
+            && self.to.as_ref().is_none_or(|to| workload < to)
+    }
 }
 
 impl Scope {
@@ -247,6 +342,8 @@ pub struct Snapshot {
     pub roles: BTreeMap<RoleArn, Role>,
     /// Names of roles asked for, which IAM said do not exist.
     pub roles_gone: BTreeSet<String>,
+    /// Roles of which IAM does not show yet what an event said; nothing else was looked at for them.
+    pub roles_stale: BTreeMap<String, RoleNews>,
     /// Clusters seen, also such as are not in scope but share a name with one that
     /// is, or are named by the grant of a role in view.
     pub clusters: BTreeMap<ClusterId, Cluster>,

@@ -192,6 +192,11 @@ impl RoleArn {
     pub fn account(&self) -> &str {
         self.parts().0
     }
+
+    /// The partition, such as `aws` or `aws-cn`.
+    pub fn partition(&self) -> &str {
+        self.0.split(':').nth(1).unwrap_or_default()
+    }
 }
 
 /// A cluster, by region and name: names repeat between regions.
@@ -204,6 +209,12 @@ pub struct ClusterId {
 impl ClusterId {
     pub fn new(region: Region, name: ClusterName) -> Self {
         Self { region, name }
+    }
+
+    /// The ARN of a cluster in the account of a role.
+    pub fn arn_beside(&self, role: &RoleArn) -> String {
+        let (partition, account) = (role.partition(), role.account());
+        format!("arn:{partition}:eks:{}:{account}:cluster/{}", self.region, self.name)
     }
 }
 

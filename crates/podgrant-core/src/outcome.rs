@@ -4,8 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::RoleNews;
 use crate::names::{AssociationId, ClusterId, RoleArn, Workload};
 use crate::plan::Change;
+use crate::sweep::SweepPart;
 
 /// Something a person should know and podgrant must not fix.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -190,10 +192,14 @@ pub enum FollowUp {
     Role { name: String },
     /// A role that IAM does not show: it may be too new, or gone.
     RoleUnseen { name: String },
+    /// A role that IAM does not show as an event told of it.
+    RoleStale { name: String, news: RoleNews },
     /// A cluster is still being made.
     ClusterCreating { cluster: ClusterId },
     /// Reconcile a cluster's grants again.
     ClusterGrants { cluster: ClusterId },
+    /// One cluster's part of a sweep, or what was left of it.
+    ClusterSweep(Box<SweepPart>),
     /// The agent was installed, and is not healthy yet.
     AgentStarting { cluster: ClusterId },
     /// A cluster is still being deleted.
@@ -216,6 +222,8 @@ pub enum Verdict {
     Done,
     /// Comes back as a fresh message after a while.
     NotYet(Wait),
+    /// Time was up before it was begun: what is left of the pass goes on in a fresh message.
+    Unbegun,
     /// Acknowledged, and deliberately not done.
     Dropped {
         reason: String,

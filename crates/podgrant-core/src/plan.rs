@@ -8,15 +8,18 @@ use serde::{Deserialize, Serialize};
 use crate::mark::Mark;
 use crate::model::{Agent, Association, Cluster, Role, Scope, Snapshot};
 use crate::names::{AssociationId, ClusterId, RoleArn, Workload};
-use crate::outcome::{Finding, Wait};
+use crate::outcome::{Finding, FollowUp, Wait};
+use crate::sweep::{PART_BYTES, Round};
 use crate::tags::TagKeys;
 
 mod grants;
 mod orphans;
+mod sweep;
 
 pub use crate::agent::{AgentSettings, plan_agents};
 pub use grants::plan_grants;
 pub use orphans::plan_orphans;
+pub use sweep::plan_sweep;
 
 /// One change to AWS.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +131,11 @@ pub enum Duty {
     },
     /// Every valid grant has its association, and no association lacks its grant.
     Grants,
+    /// Each cluster is looked at by itself; what is wrong with the roles is known.
+    Sweep {
+        /// The share of the associations that is described this time.
+        round: Option<Round>,
+    },
     /// No association points at a role that is gone; orphaned roles are known.
     Orphans {
         /// How long a role may name clusters that are not there, in seconds.
@@ -150,6 +158,7 @@ pub fn still_goes(
         scope: Scope {
             roles: Some([mark.role_arn.clone()].into()),
             clusters: Some([association.cluster.clone()].into()),
+            ..Scope::default()
         },
         roles: role
             .filter(|role| role.arn == mark.role_arn)
@@ -171,6 +180,7 @@ pub fn plan(duty: Duty, snapshot: &Snapshot, keys: &TagKeys) -> Plan {
             plan_agents(snapshot, keys, &settings, announce, attempt)
         }
         Duty::Grants => plan_grants(snapshot, keys),
+        Duty::Sweep { round } => plan_sweep(snapshot, keys, round, PART_BYTES),
         Duty::Orphans { grace } => plan_orphans(snapshot, keys, grace),
     };
     plan.changes.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
@@ -224,6 +234,29 @@ impl Change {
     /// The role that the change is about.
     pub fn role(&self) -> Option<&RoleArn> {
         self.mark().map(|mark| &mark.role_arn)
+    }
+
+    /// What to come back for, so that the change is planned anew and not repeated blindly.
+    pub fn follow_up(&self) -> FollowUp {
+        match self {
+            Self::Create { mark, .. } | Self::Update { mark, .. } => {
+                FollowUp::Role { name: mark.role_arn.role_name().to_owned() }
+            }
+            Self::Revoke { association, reason } => {
+                let name = association.mark.as_ref().map(|mark| mark.role_arn.role_name().to_owned());
+                match (name, reason) {
+                    (Some(name), RevokeReason::GrantWithdrawn) => FollowUp::Role { name },
+                    (Some(name), _) => FollowUp::RoleGone { name },
+                    (None, _) => FollowUp::ClusterGrants { cluster: association.cluster.clone() },
+                }
+            }
+            Self::InstallAgent { cluster, .. }
+            | Self::UpdateAgent { cluster, .. }
+            | Self::RemoveAgent { cluster, .. }
+            | Self::OpenKubernetes { cluster }
+            | Self::AnnounceAgent { cluster, .. } => FollowUp::AgentStarting { cluster: cluster.clone() },
+            Self::AnnounceCluster { cluster } => FollowUp::ClusterCreating { cluster: cluster.clone() },
+        }
     }
 
     /// Whether something loses what it has.

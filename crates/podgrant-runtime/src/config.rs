@@ -33,6 +33,10 @@ pub struct Config {
     pub give_up_after: i64,
     /// How long a role may name clusters that are not there, in seconds.
     pub orphan_grace: i64,
+    /// From one sweep to the next, in seconds; 0: unknown.
+    pub sweep_interval: i64,
+    /// After how many sweeps each association was described once; 0: never for its own sake.
+    pub drift_rounds: u64,
 }
 
 /// How clusters' own Kubernetes APIs are used.
@@ -116,6 +120,12 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
         "PODGRANT_ORPHAN_GRACE",
         "604800",
         "Seconds that a role may name clusters that are not there before it is reported.",
+    ),
+    ("PODGRANT_SWEEP_INTERVAL", "3600", "Seconds from one sweep to the next, as the schedule has it."),
+    (
+        "PODGRANT_DRIFT_ROUNDS",
+        "24",
+        "Each sweep describes a share of the associations, another one each time, so that a role changed behind podgrant's back is found after this many sweeps at most, if its event was lost. 0: none.",
     ),
     ("PODGRANT_LOG", "info", "What is logged, as tracing's filters say it: info, debug, podgrant_aws=debug."),
 ];
@@ -217,6 +227,8 @@ impl Config {
             // SQS keeps a message for 14 days at most.
             give_up_after: number("PODGRANT_GIVE_UP_AFTER", 3600, 14 * 24 * 3600)?,
             orphan_grace: number("PODGRANT_ORPHAN_GRACE", 7 * 24 * 3600, i64::MAX)?,
+            sweep_interval: number("PODGRANT_SWEEP_INTERVAL", 3600, 366 * 24 * 3600)?,
+            drift_rounds: number("PODGRANT_DRIFT_ROUNDS", 24, 1_000_000)?.unsigned_abs(),
         })
     }
 }
@@ -270,6 +282,7 @@ mod tests {
         assert_eq!(config.queue_url, None);
         assert_eq!(config.limits, Limits::default());
         assert_eq!((config.retry_delay, config.give_up_after, config.orphan_grace), (60, 3600, 604_800));
+        assert_eq!((config.sweep_interval, config.drift_rounds), (3600, 24));
         assert!(!config.dry_run && config.kubernetes.ask && config.kubernetes.role.is_none());
     }
 
@@ -292,6 +305,8 @@ mod tests {
             ("PODGRANT_RETRY_DELAY", "1"),
             ("PODGRANT_GIVE_UP_AFTER", "2"),
             ("PODGRANT_ORPHAN_GRACE", "3"),
+            ("PODGRANT_SWEEP_INTERVAL", "4"),
+            ("PODGRANT_DRIFT_ROUNDS", "5"),
         ])
         .unwrap();
         assert_eq!(config.regions.len(), 2);
@@ -299,6 +314,7 @@ mod tests {
         assert_eq!(config.tag_keys.key("grant"), "team/grant");
         assert_eq!((config.limits.deletions, config.limits.share), (7, 0.5));
         assert_eq!((config.retry_delay, config.give_up_after, config.orphan_grace), (1, 2, 3));
+        assert_eq!((config.sweep_interval, config.drift_rounds), (4, 5));
         assert_eq!(config.agent.version.to_string(), "v1.3");
         assert_eq!(config.agent.configuration.as_deref(), Some(r#"{"tolerations":[]}"#));
         assert!(!config.kubernetes.ask);

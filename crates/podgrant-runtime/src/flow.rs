@@ -1,11 +1,13 @@
 //! One way through, the same for all functions: observe, plan, guard, apply, report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use podgrant_aws::{Aws, AwsError, BusEvent, DelayedMessage, Meaning};
+use podgrant_aws::{Aws, AwsError, BusEvent, DelayedMessage, Meaning, View};
+use podgrant_core::model::Workloads;
 use podgrant_core::outcome::{FollowUp, Wait};
-use podgrant_core::{Change, Finding, FindingKind, Outcome, Verdict, guard, plan};
-use podgrant_events::{Cause, OutcomeEvent, Wake, deferred};
+use podgrant_core::plan::Duty;
+use podgrant_core::{Change, Finding, FindingKind, Outcome, Snapshot, Verdict, guard, plan};
+use podgrant_events::{Cause, OutcomeEvent, Trigger, Wake, deferred};
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -46,11 +48,27 @@ impl Flow {
     pub async fn serve(&self, wake: &Wake, origin: Origin, deadline: i64) -> Report {
         let began = self.clock.millis();
         let name = self.function.name();
-        let mut report = match scope(self.function, wake, &self.config) {
+        let mut report = match scope(self.function, wake, &self.config, self.clock.seconds()) {
             Err(reason) => Report::of_nothing(name, &wake.id, Ending::Dropped, reason),
             Ok(task) => self.perform(&task, wake, origin, deadline).await,
         };
-        report.trigger = Some(wake.trigger.clone());
+        // Where no queue takes the parts of a sweep they are served here, as many as time allows.
+        let mut parts = VecDeque::from(std::mem::take(&mut report.parts));
+        while let Some(wait) = parts.pop_front() {
+            let FollowUp::ClusterSweep(part) = wait.follow_up else { continue };
+            if self.clock.millis() >= deadline - REPORTING_MS {
+                report.waiting.push(wait.reason);
+                report.ending = report.ending.and(Ending::NotYet);
+                continue;
+            }
+            let wake =
+                Wake { trigger: Trigger::FollowUp(FollowUp::ClusterSweep(part.clone())), ..wake.clone() };
+            let task = Task { view: View::ClusterSweep { part }, duty: Duty::Grants };
+            let mut served = self.perform(&task, &wake, origin, deadline).await;
+            parts.extend(std::mem::take(&mut served.parts));
+            report.add(served);
+        }
+        report.trigger = Some(wake.trigger.in_short());
         report.duration_ms = self.clock.millis() - began;
         report
     }
@@ -83,6 +101,12 @@ impl Flow {
             Verdict::NotYet(wait) => Some(wait.clone()),
             _ => None,
         }));
+        waits.extend(rest(task, &snapshot, &outcomes));
+        let mut parts = Vec::new();
+        if origin == Origin::Invoke || self.config.dry_run || self.config.queue_url.is_none() {
+            let is_part = |wait: &Wait| matches!(wait.follow_up, FollowUp::ClusterSweep(_));
+            (parts, waits) = waits.into_iter().partition(is_part);
+        }
         let began = wake.began.unwrap_or_else(|| self.clock.seconds());
         let mut dropped = None;
         waits.retain(|wait| match self.patience(wait, began) {
@@ -128,6 +152,7 @@ impl Flow {
             changes,
             findings,
             waiting: waits.into_iter().map(|wait| wait.reason).collect(),
+            parts,
             unchanged: approved.unchanged(),
             duration_ms: 0,
         }
@@ -178,14 +203,11 @@ impl Flow {
         // One message for each thing to come back for, whatever the number of reasons.
         let unique: BTreeMap<&FollowUp, &Wait> = waits.iter().map(|wait| (&wait.follow_up, wait)).collect();
         let attempt = wake.attempt + 1;
-        let messages: Vec<DelayedMessage> = unique
-            .into_iter()
-            .map(|(follow_up, wait)| DelayedMessage {
-                body: deferred(follow_up, &wait.reason, began, attempt, wake).to_string(),
-                delay_seconds: self.delay(follow_up, attempt),
-            })
-            .collect();
-        self.aws.send_later(queue_url, &messages).await.map_err(|error| error.to_string())
+        let messages = unique.into_iter().map(|(follow_up, wait)| DelayedMessage {
+            body: deferred(follow_up, &wait.reason, began, attempt, wake).to_string(),
+            delay_seconds: self.delay(follow_up, attempt),
+        });
+        self.aws.send_later(queue_url, messages).await.map_err(|error| error.to_string())
     }
 
     /// Seconds until the next look. A cluster takes minutes; what AWS will show
@@ -194,6 +216,8 @@ impl Flow {
         let most = i32::try_from(self.config.retry_delay).unwrap_or(900);
         match follow_up {
             FollowUp::ClusterCreating { .. } | FollowUp::ClusterDeleting { .. } => most,
+            // There is nothing to wait for: it is somebody's turn.
+            FollowUp::ClusterSweep(_) => 0,
             _ => most.min(5i32.saturating_mul(1 << attempt.clamp(1, 8).saturating_sub(1))),
         }
     }
@@ -222,12 +246,13 @@ impl Flow {
 
     fn log(&self, planned: &[Change], outcomes: &[Outcome], findings: &[Finding], wake: &Wake) {
         let id = &wake.id;
-        let asked_by = wake.asked_by.as_deref();
+        let (asked_by, asked_at) = (wake.asked_by.as_deref(), wake.time.as_str());
         let planned = planned.iter().map(|change| (change, "planned", None));
         let ended = outcomes.iter().map(|outcome| {
             let (word, reason) = match &outcome.verdict {
                 Verdict::Done => ("done", None),
                 Verdict::NotYet(wait) => ("not-yet", Some(&wait.reason)),
+                Verdict::Unbegun => ("unbegun", None),
                 Verdict::Dropped { reason } => ("dropped", Some(reason)),
                 Verdict::Refused { reason } => ("refused", Some(reason)),
                 Verdict::Failed { reason } => ("failed", Some(reason)),
@@ -236,15 +261,17 @@ impl Flow {
         });
         for (change, outcome, reason) in planned.chain(ended) {
             tracing::info!(
-                id, asked_by, outcome, %change, reason,
+                id, asked_by, asked_at, outcome, %change, reason,
                 cluster = change.cluster().map(tracing::field::display),
+                workload = change.workload().map(tracing::field::display),
                 role = change.role().map(tracing::field::display),
+                grant = change.mark().map(|mark| tracing::field::display(&mark.subject)),
                 "change"
             );
         }
         for finding in findings {
             tracing::warn!(
-                id, asked_by, kind = %finding.kind, reason = finding.reason,
+                id, asked_by, asked_at, kind = %finding.kind, reason = finding.reason,
                 cluster = finding.cluster.as_ref().map(tracing::field::display),
                 workload = finding.workload.as_ref().map(tracing::field::display),
                 role = finding.role.as_ref().map(tracing::field::display),
@@ -252,6 +279,30 @@ impl Flow {
                 "finding"
             );
         }
+    }
+}
+
+/// What is left of a pass whose time was up: one message for all of it, as far as that goes.
+fn rest(task: &Task, snapshot: &Snapshot, outcomes: &[Outcome]) -> Vec<Wait> {
+    const REASON: &str = "the invocation's time was up";
+    let unbegun = || outcomes.iter().filter(|outcome| outcome.verdict == Verdict::Unbegun).map(|o| &o.change);
+    if let View::ClusterSweep { part } = &task.view {
+        // Beyond where the pass could look, and what it did not come to.
+        let unseen = match &snapshot.scope.workloads {
+            Workloads::Stretch(seen) if seen.to != part.stretch.to => seen.to.as_ref(),
+            _ => None,
+        };
+        let from = unbegun().filter_map(Change::workload).chain(unseen).min();
+        let wait = from.map(|from| Wait {
+            reason: format!("{REASON}; the sweep of {} goes on from {from}", part.cluster),
+            follow_up: FollowUp::ClusterSweep(Box::new(part.rest(from.clone()))),
+        });
+        return wait.into_iter().collect();
+    }
+    let wait = |follow_up| Wait { reason: REASON.to_owned(), follow_up };
+    match task.again() {
+        Some(again) => unbegun().next().map(|_| wait(again)).into_iter().collect(),
+        None => unbegun().map(|change| wait(change.follow_up())).collect(),
     }
 }
 
@@ -293,9 +344,11 @@ fn gave_up(wait: &Wait, began: i64, now: i64) -> Finding {
         | FollowUp::ClusterGrants { cluster }
         | FollowUp::AgentStarting { cluster }
         | FollowUp::ClusterDeleting { cluster } => (Some(cluster.clone()), None),
-        FollowUp::Role { name } | FollowUp::RoleUnseen { name } | FollowUp::RoleGone { name } => {
-            (None, Some(name))
-        }
+        FollowUp::ClusterSweep(part) => (Some(part.cluster.clone()), None),
+        FollowUp::Role { name }
+        | FollowUp::RoleUnseen { name }
+        | FollowUp::RoleStale { name, .. }
+        | FollowUp::RoleGone { name } => (None, Some(name)),
     };
     let about = role.map(|name| format!("role {name}: ")).unwrap_or_default();
     Finding {

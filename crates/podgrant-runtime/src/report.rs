@@ -1,6 +1,7 @@
 //! What a message led to: for the log, for the bus, and as the answer to a
 //! direct invoke.
 
+use podgrant_core::outcome::Wait;
 use podgrant_core::{Finding, Verdict};
 use podgrant_events::Trigger;
 use serde::Serialize;
@@ -25,6 +26,9 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What comes back as a fresh message, and why.
     pub waiting: Vec<String>,
+    /// Parts of a sweep that no queue takes: to be served at once.
+    #[serde(skip)]
+    pub parts: Vec<Wait>,
     pub unchanged: usize,
     pub duration_ms: i64,
 }
@@ -54,6 +58,21 @@ pub enum Ending {
     Malformed,
 }
 
+impl Ending {
+    /// How two pieces of work ended that are one message: the worse of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let rank = |ending: Self| match ending {
+            Self::Dropped => 0,
+            Self::Done => 1,
+            Self::NotYet => 2,
+            Self::Failed => 3,
+            Self::Malformed => 4,
+        };
+        if rank(other) > rank(self) { other } else { self }
+    }
+}
+
 impl Report {
     /// A report of a message that led to nothing.
     pub fn of_nothing(function: &'static str, id: &str, ending: Ending, reason: String) -> Self {
@@ -67,9 +86,23 @@ impl Report {
             changes: Vec::new(),
             findings: Vec::new(),
             waiting: Vec::new(),
+            parts: Vec::new(),
             unchanged: 0,
             duration_ms: 0,
         }
+    }
+
+    /// Adds what a part of the same work came to.
+    pub fn add(&mut self, part: Self) {
+        self.ending = self.ending.and(part.ending);
+        self.reason = match (self.reason.take(), part.reason) {
+            (Some(one), Some(other)) => Some(format!("{one}; {other}")),
+            (one, other) => one.or(other),
+        };
+        self.changes.extend(part.changes);
+        self.findings.extend(part.findings);
+        self.waiting.extend(part.waiting);
+        self.unchanged += part.unchanged;
     }
 
     /// Whether the message must stay on its queue.

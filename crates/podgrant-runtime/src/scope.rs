@@ -3,9 +3,11 @@
 
 use podgrant_aws::View;
 use podgrant_core::ClusterId;
+use podgrant_core::model::RoleNews;
 use podgrant_core::outcome::FollowUp;
 use podgrant_core::plan::{Announce, Duty};
-use podgrant_events::{Trigger, Wake};
+use podgrant_core::sweep::Round;
+use podgrant_events::{RoleRef, Trigger, Wake};
 
 use crate::config::Config;
 
@@ -39,7 +41,7 @@ impl Task {
     pub fn again(&self) -> Option<FollowUp> {
         let announce = matches!(&self.duty, Duty::Agents { announce: Announce::Cluster, .. });
         Some(match &self.view {
-            View::Role { name } => FollowUp::Role { name: name.clone() },
+            View::Role { name, .. } => FollowUp::Role { name: name.clone() },
             View::RoleGone { name } => FollowUp::RoleGone { name: name.clone() },
             View::ClusterGrants { cluster, .. } => FollowUp::ClusterGrants { cluster: cluster.clone() },
             View::ClusterGone { cluster } => FollowUp::ClusterDeleting { cluster: cluster.clone() },
@@ -47,20 +49,22 @@ impl Task {
                 FollowUp::ClusterCreating { cluster: cluster.clone() }
             }
             View::ClusterAgent { cluster, .. } => FollowUp::AgentStarting { cluster: cluster.clone() },
-            View::Fleet | View::FleetAgents { .. } => return None,
+            View::ClusterSweep { part } => FollowUp::ClusterSweep(part.clone()),
+            View::FleetSweep | View::FleetOrphans | View::FleetAgents { .. } => return None,
         })
     }
 }
 
 /// The task that a trigger means for a function.
 ///
+/// `now` in seconds since 1970.
+///
 /// # Errors
 /// Why there is none: it is another function's, or about a region that is not
 /// configured (spokes forward whatever happens in theirs).
-pub fn scope(function: Function, wake: &Wake, config: &Config) -> Result<Task, String> {
-    let trigger = &wake.trigger;
-    let task = task(function, wake, config)
-        .ok_or_else(|| format!("{} has nothing to do with {trigger:?}", function.name()))?;
+pub fn scope(function: Function, wake: &Wake, config: &Config, now: i64) -> Result<Task, String> {
+    let task = task(function, wake, config, now)
+        .ok_or_else(|| format!("{} has nothing to do with {:?}", function.name(), wake.trigger.in_short()))?;
     match &task.view {
         View::ClusterGrants { cluster, .. }
         | View::ClusterGone { cluster }
@@ -73,7 +77,19 @@ pub fn scope(function: Function, wake: &Wake, config: &Config) -> Result<Task, S
     }
 }
 
-fn task(function: Function, wake: &Wake, config: &Config) -> Option<Task> {
+/// How often a role is looked at until IAM shows what an event said of it: with the delays in between, for somewhat
+/// more than a minute. What IAM shows then is the truth: it changed again since.
+const STALE_LOOKS: u32 = 5;
+
+/// What the event says of podgrant's own tags, and of the trust policy.
+fn ours(news: &RoleNews, config: &Config) -> RoleNews {
+    let mut news = news.clone();
+    news.tags_set.retain(|key, _| config.tag_keys.owns(key));
+    news.tags_removed.retain(|key| config.tag_keys.owns(key));
+    news
+}
+
+fn task(function: Function, wake: &Wake, config: &Config, now: i64) -> Option<Task> {
     let (trigger, attempt) = (&wake.trigger, wake.attempt);
     let (view, duty) = match function {
         Function::InstallAgent => {
@@ -96,22 +112,38 @@ fn task(function: Function, wake: &Wake, config: &Config) -> Option<Task> {
             }
         }
         Function::ReconcileAssociations => {
+            let role = |name: &str, news: RoleNews| View::Role { name: name.to_owned(), news };
+            let cluster_grants = |cluster: &ClusterId| View::ClusterGrants {
+                cluster: cluster.clone(),
+                doubt: None,
+                workload: None,
+            };
             let view = match trigger {
-                Trigger::RoleChanged { role } | Trigger::RoleTrustChanged { role } => {
-                    View::Role { name: role.name.clone() }
+                Trigger::RoleChanged { role: RoleRef { name, .. }, news }
+                | Trigger::RoleTrustChanged { role: RoleRef { name, .. }, news } => {
+                    role(name, ours(news, config))
                 }
-                Trigger::FollowUp(FollowUp::Role { name } | FollowUp::RoleUnseen { name }) => {
-                    View::Role { name: name.clone() }
+                Trigger::FollowUp(FollowUp::RoleStale { name, news }) if attempt < STALE_LOOKS => {
+                    role(name, news.clone())
                 }
-                Trigger::AssociationChanged { cluster, association, .. } => {
-                    View::ClusterGrants { cluster: cluster.clone(), doubt: association.clone() }
-                }
+                Trigger::FollowUp(
+                    FollowUp::Role { name }
+                    | FollowUp::RoleUnseen { name }
+                    | FollowUp::RoleStale { name, .. },
+                ) => role(name, RoleNews::default()),
+                Trigger::AssociationChanged { cluster, association, workload } => View::ClusterGrants {
+                    cluster: cluster.clone(),
+                    doubt: association.clone(),
+                    workload: workload.clone(),
+                },
                 Trigger::ClusterReady { cluster }
                 | Trigger::ClusterRetagged { cluster }
-                | Trigger::FollowUp(FollowUp::ClusterGrants { cluster }) => {
-                    View::ClusterGrants { cluster: cluster.clone(), doubt: None }
+                | Trigger::FollowUp(FollowUp::ClusterGrants { cluster }) => cluster_grants(cluster),
+                Trigger::FollowUp(FollowUp::ClusterSweep(part)) => View::ClusterSweep { part: part.clone() },
+                Trigger::Sweep => {
+                    let round = Round::at(now, config.sweep_interval, config.drift_rounds);
+                    return Some(Task { view: View::FleetSweep, duty: Duty::Sweep { round } });
                 }
-                Trigger::Sweep => View::Fleet,
                 _ => return None,
             };
             (view, Duty::Grants)
@@ -124,7 +156,7 @@ fn task(function: Function, wake: &Wake, config: &Config) -> Option<Task> {
                 | Trigger::FollowUp(FollowUp::ClusterDeleting { cluster }) => {
                     View::ClusterGone { cluster: cluster.clone() }
                 }
-                Trigger::Sweep => View::Fleet,
+                Trigger::Sweep => View::FleetOrphans,
                 _ => return None,
             };
             (view, Duty::Orphans { grace: config.orphan_grace })

@@ -1,6 +1,8 @@
 //! Calls that CloudTrail saw, and EKS's own words about add-ons.
 
+use podgrant_core::model::RoleNews;
 use podgrant_core::{ClusterId, ClusterName, Region, Workload};
+use serde_json::Value;
 
 use super::envelope::{Envelope, cut, decode};
 use super::{Incoming, Malformed, RoleRef, Trigger};
@@ -50,9 +52,11 @@ pub(super) fn read_call(event: &Envelope<'_>, own_roles: &[String]) -> Result<In
             Some(cluster) => Trigger::ClusterRetagged { cluster },
             None => return Ok(event.ignored("not about a cluster")),
         },
-        "UpdateAssumeRolePolicy" => Trigger::RoleTrustChanged { role: role(event)? },
+        "UpdateAssumeRolePolicy" => Trigger::RoleTrustChanged { role: role(event)?, news: news(event) },
         "DeleteRole" => Trigger::RoleDeleted { role: role(event)? },
-        "CreateRole" | "TagRole" | "UntagRole" => Trigger::RoleChanged { role: role(event)? },
+        "CreateRole" | "TagRole" | "UntagRole" => {
+            Trigger::RoleChanged { role: role(event)?, news: news(event) }
+        }
         _ => association_changed(event)?,
     };
     event.wake(trigger, event.person("/detail/userIdentity/arn"))
@@ -98,6 +102,27 @@ fn role(event: &Envelope<'_>) -> Result<RoleRef, Malformed> {
         .filter(|account| account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit()))
         .ok_or_else(|| event.malformed(place, "an account id (twelve digits)"))?;
     Ok(RoleRef { account: account.to_owned(), name: name.to_owned() })
+}
+
+/// What the call set or took away. A help, not a need: what can't be read is not waited for.
+fn news(event: &Envelope<'_>) -> RoleNews {
+    let list = |place: &str| event.value(place).and_then(Value::as_array).cloned().unwrap_or_default();
+    let tag = |tag: &Value| {
+        let text = |name: &str| tag.get(name).and_then(Value::as_str).map(str::to_owned);
+        text("key").zip(text("value"))
+    };
+    RoleNews {
+        tags_set: list("/detail/requestParameters/tags").iter().filter_map(tag).collect(),
+        tags_removed: list("/detail/requestParameters/tagKeys")
+            .iter()
+            .filter_map(|key| key.as_str().map(str::to_owned))
+            .collect(),
+        // Longer than what is looked into elsewhere: a policy has up to 4,096 characters (IAM quotas).
+        trust_policy: event
+            .value("/detail/requestParameters/policyDocument")
+            .and_then(Value::as_str)
+            .map(str::to_owned),
+    }
 }
 
 /// Which association changed is a help, not a need: without it, or where it does

@@ -1,6 +1,11 @@
 //! Deferred work comes back as what it was.
 
+use std::sync::Arc;
+
+use podgrant_core::model::{RoleNews, Stretch};
 use podgrant_core::outcome::FollowUp;
+use podgrant_core::sweep::Round;
+use podgrant_core::{Role, SweepPart, Workload};
 use podgrant_events::{Incoming, Trigger, Wake, deferred, read};
 use serde_json::Value;
 
@@ -15,12 +20,41 @@ fn cause() -> Wake {
     }
 }
 
+fn sweep_part() -> SweepPart {
+    let role = |name: &str| Role {
+        arn: format!("arn:aws:iam::111122223333:role/{name}").parse().unwrap(),
+        id: "AROAEXAMPLE".parse().unwrap(),
+        created_at: 1_700_000_000,
+        trust_policy: r#"{"Statement":[]}"#.to_owned(),
+        tags: [("podgrant/grant".to_owned(), "payments/api@prod-eu".to_owned())].into(),
+    };
+    let workload = |namespace: &str| Workload {
+        namespace: namespace.parse().unwrap(),
+        service_account: "api".parse().unwrap(),
+    };
+    SweepPart {
+        cluster: "eu-west-1/prod-eu".parse().unwrap(),
+        tags: [("env".to_owned(), "prod".to_owned())].into(),
+        namesakes: ["us-east-1".parse().unwrap()].into(),
+        stretch: Stretch { from: Some(workload("batch")), to: Some(workload("payments")) },
+        round: Round::at(1_772_446_530, 3_600, 24),
+        roles: vec![Arc::new(role("payments-api")), Arc::new(role("payments-batch"))],
+    }
+}
+
 fn follow_ups() -> Vec<FollowUp> {
     let cluster = || "eu-west-1/prod-eu".parse().unwrap();
     let name = || "payments-api".to_owned();
+    let news = RoleNews {
+        tags_set: [("podgrant/grant".to_owned(), "payments/api@prod-eu".to_owned())].into(),
+        tags_removed: ["team".to_owned()].into(),
+        trust_policy: Some("{}".to_owned()),
+    };
     vec![
         FollowUp::Role { name: name() },
         FollowUp::RoleUnseen { name: name() },
+        FollowUp::RoleStale { name: name(), news },
+        FollowUp::ClusterSweep(Box::new(sweep_part())),
         FollowUp::ClusterCreating { cluster: cluster() },
         FollowUp::ClusterGrants { cluster: cluster() },
         FollowUp::AgentStarting { cluster: cluster() },
@@ -58,6 +92,13 @@ fn work_deferred_again_keeps_what_it_began_with() {
     assert_eq!(message["detail"]["causeId"], cause().id);
     let nobody = Wake { asked_by: None, ..cause() };
     assert_eq!(back(&deferred(follow_up, "", 100, 1, &nobody)).asked_by, None);
+}
+
+#[test]
+fn a_sweeps_message_is_told_of_in_short() {
+    let trigger = Trigger::FollowUp(FollowUp::ClusterSweep(Box::new(sweep_part())));
+    let short = SweepPart { roles: Vec::new(), ..sweep_part() };
+    assert_eq!(trigger.in_short(), Trigger::FollowUp(FollowUp::ClusterSweep(Box::new(short))));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use podgrant_core::model::RoleNews;
 use podgrant_core::outcome::FollowUp;
 use podgrant_core::{AssociationId, ClusterId, Workload};
 use podgrant_events::{Incoming, RoleRef, Trigger, Wake, read};
@@ -59,7 +60,9 @@ fn rows() -> Vec<Row> {
     let deleted = || Wakes(Trigger::ClusterDeleted { cluster: cluster() });
     let retagged = || Wakes(Trigger::ClusterRetagged { cluster: cluster() });
     let health = || Wakes(Trigger::AgentHealthChanged { cluster: cluster() });
-    let role_changed = || Wakes(Trigger::RoleChanged { role: role() });
+    // What the event says of the tags has a test of its own.
+    let role_changed = || Wakes(Trigger::RoleChanged { role: role(), news: RoleNews::default() });
+    let trust_changed = Trigger::RoleTrustChanged { role: role(), news: RoleNews::default() };
     let creating = FollowUp::ClusterCreating { cluster: cluster() };
     let not_acted_on = "does not act on";
 
@@ -95,7 +98,7 @@ fn rows() -> Vec<Row> {
         ("role-tagged-by-similar-role", ROLE_TAGGED, role_changed()),
         ("role-untagged", ROLE_UNTAGGED, role_changed()),
         ("role-untagged-other-key", NONE, role_changed()),
-        ("trust-changed", TRUST_CHANGED, Wakes(Trigger::RoleTrustChanged { role: role() })),
+        ("trust-changed", TRUST_CHANGED, Wakes(trust_changed)),
         ("role-deleted", ROLE_DELETED, Wakes(Trigger::RoleDeleted { role: role() })),
         ("role-deleted-failed", NONE, Ignored("DeleteConflictException")),
         ("association-created", ASSOCIATION, Wakes(association(ID, true))),
@@ -170,7 +173,9 @@ fn every_sample_is_delivered_and_read_as_its_row_says() {
         delivered.extend(expected_patterns);
 
         match (expected, read(&event, &own_roles())) {
-            (Wakes(trigger), Ok(Incoming::Wake(wake))) => assert_eq!(wake.trigger, trigger, "{name}"),
+            (Wakes(trigger), Ok(Incoming::Wake(wake))) => {
+                assert_eq!(without_news(wake.trigger), trigger, "{name}");
+            }
             (Ignored(part), Ok(Incoming::Ignored { reason })) => {
                 assert!(reason.contains(part), "{name}: {reason}");
             }
@@ -185,6 +190,35 @@ fn every_sample_is_delivered_and_read_as_its_row_says() {
     delivered.extend(["forward/eks", "forward/iam"]);
     let known: BTreeSet<&str> = patterns.keys().map(String::as_str).collect();
     assert_eq!(delivered, known, "patterns that some row has, and patterns that are there");
+}
+
+fn without_news(mut trigger: Trigger) -> Trigger {
+    if let Trigger::RoleChanged { news, .. } | Trigger::RoleTrustChanged { news, .. } = &mut trigger {
+        *news = RoleNews::default();
+    }
+    trigger
+}
+
+#[test]
+fn an_event_about_a_role_says_what_will_be_seen_of_it() {
+    let news = |sample: &str| match wake(sample).trigger {
+        Trigger::RoleChanged { news, .. } | Trigger::RoleTrustChanged { news, .. } => news,
+        other => panic!("{other:?}"),
+    };
+    let tags = [("podgrant/grant", "payments/api@prod-eu"), ("team", "payments")];
+    let tags = tags.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    for sample in ["role-created", "role-tagged"] {
+        assert_eq!(
+            news(sample),
+            RoleNews { tags_set: tags.clone().into(), ..RoleNews::default() },
+            "{sample}"
+        );
+    }
+    let removed = ["podgrant/grant", "team"].map(str::to_owned).into();
+    assert_eq!(news("role-untagged"), RoleNews { tags_removed: removed, ..RoleNews::default() });
+    let policy = news("trust-changed").trust_policy.unwrap();
+    assert!(policy.starts_with(r#"{"Version":"2012-10-17""#), "{policy}");
+    assert_eq!(news("role-created-without-tags"), RoleNews::default());
 }
 
 #[test]

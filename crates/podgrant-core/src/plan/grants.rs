@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Change, Places, Plan, RevokeReason, by_place};
 use crate::mark::Mark;
-use crate::model::{Association, Cluster, Role, Snapshot};
+use crate::model::{Association, Cluster, Role, RoleNews, Snapshot};
 use crate::names::{ClusterId, RoleArn, Workload};
 use crate::outcome::{Finding, FindingKind, FollowUp, Wait};
 use crate::subject::{ClusterSelector, Subject};
@@ -12,9 +12,9 @@ use crate::tags::{Grant, RoleTags, TagKeys, TagProblem};
 use crate::trust::{TrustPolicy, Use};
 
 /// A role, and what its tags ask for.
-struct Asking<'a> {
+pub(super) struct Asking<'a> {
     role: &'a Role,
-    tags: RoleTags,
+    pub(super) tags: RoleTags,
     problems: Vec<TagProblem>,
     trust: TrustPolicy,
     /// Why its trust policy stands in the way of every grant, if it does.
@@ -22,7 +22,7 @@ struct Asking<'a> {
 }
 
 impl<'a> Asking<'a> {
-    fn new(role: &'a Role, keys: &TagKeys) -> Self {
+    pub(super) fn new(role: &'a Role, keys: &TagKeys) -> Self {
         let (tags, problems) = RoleTags::parse(keys, &role.tags);
         let trust = TrustPolicy::read(&role.trust_policy);
         let mut asking = Self { role, tags, problems, trust, distrust: None };
@@ -103,6 +103,9 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys) -> Plan {
         let mut refused_somewhere = false;
         for grant in &asking.tags.grants {
             let Some(workload) = grant.subject.workload() else { continue };
+            if !snapshot.scope.workloads.holds(&workload) {
+                continue;
+            }
             for cluster in targets(snapshot, keys, asking, grant, &mut plan.findings) {
                 let holder = standing.get(&(&cluster.id, &workload)).and_then(|standing| standing.managed());
                 let refusal = trust_refusal(keys, asking, grant, cluster, &workload, holder);
@@ -139,10 +142,22 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys) -> Plan {
             follow_up: FollowUp::RoleUnseen { name: name.clone() },
         });
     }
+    for (name, news) in &snapshot.roles_stale {
+        plan.waits.push(stale(name, news, snapshot));
+    }
     plan
 }
 
-fn role_findings(asking: &Asking<'_>, keys: &TagKeys) -> Vec<Finding> {
+fn stale(name: &str, news: &RoleNews, snapshot: &Snapshot) -> Wait {
+    let shown = snapshot.roles.values().find(|role| role.arn.role_name() == name);
+    let missing = shown.and_then(|role| news.missing_from(role)).unwrap_or_else(|| "it".to_owned());
+    Wait {
+        reason: format!("IAM does not show {missing} on the role {name} yet"),
+        follow_up: FollowUp::RoleStale { name: name.to_owned(), news: news.clone() },
+    }
+}
+
+pub(super) fn role_findings(asking: &Asking<'_>, keys: &TagKeys) -> Vec<Finding> {
     let finding = |kind, grant: Option<String>, reason: String| Finding {
         kind,
         role: Some(asking.role.arn.clone()),
@@ -213,7 +228,7 @@ fn trust_refusal(
 }
 
 /// The clusters in scope that a grant means, and what is to be said about the others.
-fn targets<'a>(
+pub(super) fn targets<'a>(
     snapshot: &'a Snapshot,
     keys: &TagKeys,
     asking: &Asking<'_>,
@@ -447,6 +462,7 @@ fn withdraw(
         // Where a cluster could not be read nobody's claim was looked at: nothing follows.
         if kept.contains(&(&association.cluster, &association.workload))
             || !snapshot.scope.holds_cluster(&cluster.id)
+            || !snapshot.scope.workloads.holds(&association.workload)
             || !snapshot.is_readable(&cluster.id)
             || !cluster.is_enrolled(keys)
             || !cluster.status.is_ready()

@@ -1,0 +1,78 @@
+//! What each cluster should have, so that each can be looked at by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Plan;
+use super::grants::{Asking, role_findings, targets};
+use crate::model::{Cluster, Role, Snapshot};
+use crate::names::{ClusterId, Region, Workload};
+use crate::outcome::{Finding, FindingKind, FollowUp, Wait};
+use crate::sweep::{Round, SweepPart, carried, stretches};
+use crate::tags::TagKeys;
+
+/// Plans a sweep over the fleet: what is to be said of the roles themselves, and for each enrolled cluster a part or
+/// several to be served by whoever takes them from the queue.
+///
+/// Of the clusters a snapshot needs to know names, and tags where any grant selects by them.
+pub fn plan_sweep(snapshot: &Snapshot, keys: &TagKeys, round: Option<Round>, part_bytes: usize) -> Plan {
+    let mut plan = Plan::default();
+    let mut wanted: BTreeMap<&ClusterId, BTreeMap<Workload, Vec<Arc<Role>>>> = BTreeMap::new();
+    for role in snapshot.roles.values() {
+        let asking = Asking::new(role, keys);
+        plan.findings.extend(role_findings(&asking, keys));
+        let mut message: Option<Arc<Role>> = None;
+        for grant in &asking.tags.grants {
+            let Some(workload) = grant.subject.workload() else { continue };
+            for cluster in targets(snapshot, keys, &asking, grant, &mut plan.findings) {
+                let claimants = wanted.entry(&cluster.id).or_default().entry(workload.clone()).or_default();
+                let role = message.get_or_insert_with(|| carried(role, keys));
+                if claimants.last().is_none_or(|last| last.arn != role.arn) {
+                    claimants.push(Arc::clone(role));
+                }
+            }
+        }
+    }
+    let nothing = BTreeMap::new();
+    for cluster in snapshot.clusters.values().filter(|cluster| cluster.is_enrolled(keys)) {
+        let wanted = wanted.get(&cluster.id).unwrap_or(&nothing);
+        let cut = stretches(wanted, part_bytes);
+        plan.findings.extend(cut.left_out.into_iter().map(|(workload, role)| {
+            Finding {
+                kind: FindingKind::Conflict,
+                role: Some(role.arn.clone()),
+                cluster: Some(cluster.id.clone()),
+                workload: Some(workload),
+                grant: None,
+                reason:
+                    "more roles ask for this service account than a sweep compares: who has it keeps it, and \
+                     otherwise the oldest come first; a service account has one role on a cluster"
+                        .to_owned(),
+            }
+        }));
+        let count = cut.stretches.len();
+        for (number, (stretch, roles)) in (1..).zip(cut.stretches) {
+            let part = SweepPart {
+                cluster: cluster.id.clone(),
+                tags: cluster.tags.clone(),
+                namesakes: namesakes(snapshot, cluster),
+                stretch,
+                round,
+                roles,
+            };
+            plan.waits.push(Wait {
+                reason: match count {
+                    1 => format!("the sweep of {}", cluster.id),
+                    _ => format!("the sweep of {}, part {number} of {count}", cluster.id),
+                },
+                follow_up: FollowUp::ClusterSweep(Box::new(part)),
+            });
+        }
+    }
+    plan
+}
+
+fn namesakes(snapshot: &Snapshot, cluster: &Cluster) -> BTreeSet<Region> {
+    let others = snapshot.clusters.keys().filter(|id| id.name == cluster.id.name && **id != cluster.id);
+    others.map(|id| id.region.clone()).collect()
+}

@@ -1,0 +1,233 @@
+//! A sweep, spread out: what one cluster should have, by value, in messages that a queue takes.
+//!
+//! Whoever serves a part reads no roles but to confirm what it is about to change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Cluster, Role, Stretch};
+use crate::names::{AssociationId, ClusterId, Region, RoleArn, RoleId, Workload};
+use crate::tags::TagKeys;
+
+/// How large a part's roles may be, in bytes of JSON. SQS takes 256 KiB a message (Amazon SQS quotas; since 2025
+/// more), and in it they are text within text.
+pub const PART_BYTES: usize = 160_000;
+
+/// A part of a sweep: one cluster's service accounts, or a stretch of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SweepPart {
+    pub cluster: ClusterId,
+    /// The cluster's tags as the sweep saw them, where any grant selects by tags. A hint: before anything is
+    /// changed the cluster itself is asked.
+    pub tags: BTreeMap<String, String>,
+    /// Other regions that have a cluster of that name.
+    pub namesakes: BTreeSet<Region>,
+    #[serde(flatten)]
+    pub stretch: Stretch,
+    /// Which associations are described, though the index knows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<Round>,
+    /// The roles whose grants name service accounts of the stretch on this cluster.
+    #[serde(with = "packed")]
+    pub roles: Vec<Arc<Role>>,
+}
+
+/// A rotating share of the associations: after as many sweeps as there are rounds, each was described once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Round {
+    /// Counts the sweeps.
+    pub number: u64,
+    /// Never 0.
+    pub of: u64,
+}
+
+impl Round {
+    /// The round of a sweep. `None` where `rounds` or `interval` is 0: no share is described.
+    ///
+    /// `now` in seconds since 1970; `interval` is the seconds from one sweep to the next. A sweep that is early or
+    /// late by less than half of that still has its own number.
+    pub fn at(now: i64, interval: i64, rounds: u64) -> Option<Self> {
+        let number = (now + interval / 2).checked_div(interval)?;
+        (rounds > 0).then_some(Self { number: number.unsigned_abs(), of: rounds })
+    }
+
+    pub fn holds(self, id: &AssociationId) -> bool {
+        // FNV-1a, 64 bits: even enough, and the same in every invocation.
+        let hash = id.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        // The low bits of FNV are its weak ones.
+        (hash >> 16) % self.of.max(1) == self.number % self.of.max(1)
+    }
+}
+
+impl SweepPart {
+    /// The cluster, and those of its name elsewhere, as far as the sweep saw them.
+    pub fn clusters(&self) -> Vec<Cluster> {
+        let seen = |region: &Region, tags: BTreeMap<String, String>| {
+            let id = ClusterId::new(region.clone(), self.cluster.name.clone());
+            // Trust policies may speak of it.
+            let arn = self.roles.first().map(|role| id.arn_beside(&role.arn)).unwrap_or_default();
+            Cluster { arn, ..Cluster::in_short(id, tags) }
+        };
+        let namesakes = self.namesakes.iter().map(|region| seen(region, BTreeMap::new()));
+        namesakes.chain([seen(&self.cluster.region, self.tags.clone())]).collect()
+    }
+
+    /// What is left of it from this service account on.
+    pub fn rest(&self, from: Workload) -> Self {
+        Self { stretch: Stretch { from: Some(from), to: self.stretch.to.clone() }, ..self.clone() }
+    }
+}
+
+/// Cuts what one cluster should have into stretches whose roles are at most `bytes` long together: whoever claims
+/// the same service account is in the same one, so that conflicts are settled as in one piece.
+///
+/// A service account that more roles claim than fit keeps the oldest of them: none of the others can win it, and
+/// who holds it is looked at anyway. Those left out are told.
+pub(crate) fn stretches(wanted: &BTreeMap<Workload, Vec<Arc<Role>>>, bytes: usize) -> Stretches {
+    let mut cut = Stretches::default();
+    let mut open = Open::default();
+    let mut from: Option<Workload> = None;
+    for (workload, claimants) in wanted {
+        let mut oldest: Vec<&Arc<Role>> = claimants.iter().collect();
+        oldest.sort_by_key(|role| (role.created_at, &role.arn));
+        let mut length = 0;
+        let fitting = oldest.iter().take_while(|role| {
+            length += Open::default().length_of(role, &BTreeSet::new());
+            length <= bytes
+        });
+        let fitting = fitting.count().max(1);
+        let left_out = oldest.drain(fitting.min(oldest.len())..);
+        cut.left_out.extend(left_out.map(|role| (workload.clone(), Arc::clone(role))));
+        if open.length + open.length_of_all(&oldest) > bytes && !open.roles.is_empty() {
+            let to = Some(workload.clone());
+            cut.stretches
+                .push((Stretch { from: from.take(), to: to.clone() }, std::mem::take(&mut open).done()));
+            from = to;
+        }
+        open.add_all(&oldest);
+    }
+    cut.stretches.push((Stretch { from, to: None }, open.done()));
+    cut
+}
+
+/// What one cluster should have, cut into stretches.
+#[derive(Debug, Default)]
+pub(crate) struct Stretches {
+    pub stretches: Vec<(Stretch, Vec<Arc<Role>>)>,
+    /// Roles that claim a service account, and are too many.
+    pub left_out: Vec<(Workload, Arc<Role>)>,
+}
+
+/// A stretch that is being filled.
+#[derive(Debug, Default)]
+struct Open<'a> {
+    roles: BTreeMap<&'a RoleArn, &'a Arc<Role>>,
+    policies: BTreeSet<&'a str>,
+    /// Bytes of JSON, estimated from above.
+    length: usize,
+}
+
+impl<'a> Open<'a> {
+    /// What a role adds, beside policies that come with others.
+    fn length_of(&self, role: &Role, coming: &BTreeSet<&str>) -> usize {
+        if self.roles.contains_key(&role.arn) {
+            return 0;
+        }
+        // Quotes and backslashes are escaped once more for each level of text within text.
+        let escaped = |text: &str| text.len() + 3 * text.matches(['"', '\\', '\n']).count();
+        let tags: usize = role.tags.iter().map(|(key, value)| key.len() + value.len() + 12).sum();
+        let policy = role.trust_policy.as_str();
+        let new = !self.policies.contains(policy) && !coming.contains(policy);
+        let policy = if new { escaped(policy) + 6 } else { 0 };
+        role.arn.as_str().len() + role.id.as_str().len() + 120 + tags + policy
+    }
+
+    fn length_of_all(&self, roles: &[&Arc<Role>]) -> usize {
+        let mut coming = BTreeSet::new();
+        let mut length = 0;
+        for role in roles {
+            length += self.length_of(role, &coming);
+            coming.insert(role.trust_policy.as_str());
+        }
+        length
+    }
+
+    fn done(self) -> Vec<Arc<Role>> {
+        self.roles.into_values().cloned().collect()
+    }
+
+    fn add_all(&mut self, roles: &[&'a Arc<Role>]) {
+        self.length += self.length_of_all(roles);
+        for role in roles {
+            self.roles.insert(&role.arn, role);
+            self.policies.insert(&role.trust_policy);
+        }
+    }
+}
+
+/// A role as a part carries it: just podgrant's own tags.
+pub(crate) fn carried(role: &Role, keys: &TagKeys) -> Arc<Role> {
+    let tags = role.tags.iter().filter(|(key, _)| keys.owns(key));
+    Arc::new(Role { tags: tags.map(|(key, value)| (key.clone(), value.clone())).collect(), ..role.clone() })
+}
+
+/// Roles with each trust policy once: most roles share theirs.
+mod packed {
+    use serde::de::Error as _;
+    use serde::{Deserializer, Serializer};
+
+    use super::*;
+
+    #[derive(Serialize, Deserialize)]
+    struct Packed {
+        policies: Vec<String>,
+        roles: Vec<PackedRole>,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct PackedRole {
+        arn: RoleArn,
+        id: RoleId,
+        born: i64,
+        policy: usize,
+        tags: BTreeMap<String, String>,
+    }
+
+    pub fn serialize<S: Serializer>(roles: &[Arc<Role>], serializer: S) -> Result<S::Ok, S::Error> {
+        let unique: BTreeSet<&str> = roles.iter().map(|role| role.trust_policy.as_str()).collect();
+        let policies: Vec<String> = unique.into_iter().map(str::to_owned).collect();
+        let packed = roles.iter().map(|role| PackedRole {
+            arn: role.arn.clone(),
+            id: role.id.clone(),
+            born: role.created_at,
+            policy: policies.binary_search(&role.trust_policy).unwrap_or_default(),
+            tags: role.tags.clone(),
+        });
+        let roles = packed.collect();
+        Packed { policies, roles }.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Arc<Role>>, D::Error> {
+        let Packed { policies, roles } = Packed::deserialize(deserializer)?;
+        let unpacked = roles.into_iter().map(|role| {
+            let policy = policies.get(role.policy).cloned();
+            Ok(Arc::new(Role {
+                trust_policy: policy
+                    .ok_or_else(|| D::Error::custom("a role names a policy that is not there"))?,
+                arn: role.arn,
+                id: role.id,
+                created_at: role.born,
+                tags: role.tags,
+            }))
+        });
+        unpacked.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::fixtures::{cluster, foreign, ours, role, snapshot};
+use crate::model::Workloads;
+use crate::outcome::FollowUp;
+use crate::plan::{Plan, plan_grants, plan_sweep};
+use crate::{Change, Snapshot};
+
+fn parts(snapshot: &Snapshot, bytes: usize) -> Vec<SweepPart> {
+    let plan = plan_sweep(snapshot, &TagKeys::default(), None, bytes);
+    let parts = plan.waits.into_iter().map(|wait| match wait.follow_up {
+        FollowUp::ClusterSweep(part) => *part,
+        other => panic!("{other:?}"),
+    });
+    parts.collect()
+}
+
+/// What a worker would plan: its part, over a message and back, and the associations of its cluster.
+fn served(part: &SweepPart, world: &Snapshot) -> Plan {
+    let text = serde_json::to_string(part).unwrap();
+    let part: SweepPart = serde_json::from_str(&text).unwrap();
+    let mut view = snapshot([], [], []);
+    view.scope.clusters = Some([part.cluster.clone()].into());
+    view.scope.workloads = Workloads::Stretch(part.stretch.clone());
+    view.clusters = part.clusters().into_iter().map(|cluster| (cluster.id.clone(), cluster)).collect();
+    view.roles = part.roles.iter().map(|role| (role.arn.clone(), Role::clone(role))).collect();
+    view.associations = world.associations.iter().filter(|a| a.cluster == part.cluster).cloned().collect();
+    // As a worker does: roles that marks speak of and the part does not are asked for.
+    for association in &view.associations {
+        if let Some(mark) = association.managed()
+            && let Some(role) = world.roles.get(&mark.role_arn)
+        {
+            view.roles.entry(role.arn.clone()).or_insert_with(|| role.clone());
+        }
+    }
+    plan_grants(&view, &TagKeys::default())
+}
+
+fn told(changes: &[Change]) -> BTreeSet<String> {
+    changes.iter().map(ToString::to_string).collect()
+}
+
+const CLUSTERS: [&str; 3] = ["eu-west-1/prod", "us-east-1/prod", "eu-west-1/test"];
+const WORKLOADS: [&str; 5] = ["a/x", "a/y", "b/x", "b/y", "c/x"];
+const SELECTORS: [&str; 6] = ["_", "prod", "test", "us-east-1/prod", "env=live", "gone"];
+
+fn world() -> impl Strategy<Value = Snapshot> {
+    let grants = prop::collection::vec((0..WORKLOADS.len(), 0..SELECTORS.len()), 0..5);
+    let standing = prop::collection::vec(prop::option::weighted(0.6, (0..8_usize, any::<bool>())), 15);
+    (prop::collection::vec((grants, 0..3_i64), 8), standing).prop_map(|(roles, standing)| {
+        let mut view = snapshot(
+            [],
+            CLUSTERS.map(|name| {
+                let built = cluster(name);
+                if name.ends_with("/prod") { built.tagged("env", "live") } else { built }
+            }),
+            [],
+        );
+        let built: Vec<Role> = (0..)
+            .zip(&roles)
+            .map(|(number, (grants, born))| {
+                let value: Vec<String> = grants
+                    .iter()
+                    .map(|(workload, selector)| format!("{}@{}", WORKLOADS[*workload], SELECTORS[*selector]))
+                    .collect();
+                let built = role(&format!("role-{number}")).trusting().born(*born);
+                if value.is_empty() { built } else { built.grant(&value.join(" ")) }
+            })
+            .collect();
+        let places = CLUSTERS.iter().flat_map(|on| WORKLOADS.map(|workload| (*on, workload)));
+        for ((on, workload), standing) in places.zip(standing) {
+            let made = standing.map(|(number, by_us)| match by_us {
+                true => ours(&built[number], on, &format!("{workload}@_")),
+                false => foreign(on, workload),
+            });
+            view.associations.extend(made);
+        }
+        view.roles = built.into_iter().map(|role| (role.arn.clone(), role)).collect();
+        view
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    /// However small the parts are, together they say what one look at everything would.
+    #[test]
+    fn the_parts_of_a_sweep_add_up_to_the_whole(world in world(), bytes in 1..6_000_usize) {
+        let whole = plan_grants(&world, &TagKeys::default());
+        let plans: Vec<Plan> = parts(&world, bytes).iter().map(|part| served(part, &world)).collect();
+        let changes: Vec<Change> = plans.iter().flat_map(|plan| plan.changes.clone()).collect();
+        prop_assert_eq!(told(&changes), told(&whole.changes));
+        prop_assert_eq!(changes.len(), whole.changes.len());
+        let unchanged: usize = plans.iter().map(|plan| plan.unchanged).sum();
+        prop_assert_eq!(unchanged, whole.unchanged);
+        // What is wrong with roles is said by whoever plans the sweep.
+        let planned = plan_sweep(&world, &TagKeys::default(), None, bytes);
+        prop_assume!(!planned.findings.iter().any(|finding| finding.reason.starts_with("more roles ask")));
+        let mut findings: BTreeSet<_> = planned.findings.into_iter().collect();
+        findings.extend(plans.into_iter().flat_map(|plan| plan.findings));
+        let whole: BTreeSet<_> = whole.findings.into_iter().collect();
+        prop_assert_eq!(
+            findings.iter().map(|f| (f.kind, &f.role, &f.workload)).collect::<BTreeSet<_>>(),
+            whole.iter().map(|f| (f.kind, &f.role, &f.workload)).collect::<BTreeSet<_>>()
+        );
+    }
+
+    /// Every service account is in exactly one stretch of its cluster.
+    #[test]
+    fn the_stretches_of_a_cluster_leave_no_gap(world in world(), bytes in 1..4_000_usize) {
+        let parts = parts(&world, bytes);
+        for name in CLUSTERS {
+            let id = crate::fixtures::cluster_id(name);
+            for workload in WORKLOADS.iter().chain(&["0/0", "b/x1", "zz/z"]) {
+                let workload = foreign(name, workload).workload;
+                let holding = parts.iter().filter(|p| p.cluster == id && p.stretch.holds(&workload)).count();
+                prop_assert_eq!(holding, 1, "{} on {}", workload, name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_part_is_no_larger_than_a_message_may_be() {
+    let mut view = snapshot([], [cluster("prod")], []);
+    for number in 0..3_000 {
+        let name = format!("service-{number}-of-some-team");
+        let condition =
+            format!(r#"{{"StringEquals":{{"aws:RequestTag/kubernetes-namespace":"ns-{}"}}}}"#, number % 9);
+        let role = role(&name).trusting_where(&condition).grant(&format!("ns-{}/{name}@prod", number % 9));
+        view.roles.insert(role.arn.clone(), role);
+    }
+    let parts = parts(&view, PART_BYTES);
+    assert!(parts.len() > 1);
+    for part in &parts {
+        // As it travels: text within text.
+        let body = serde_json::to_string(&serde_json::to_string(part).unwrap()).unwrap();
+        assert!(body.len() < 256 * 1024 - 10_000, "{} bytes", body.len());
+    }
+    let carried: BTreeSet<_> =
+        parts.iter().flat_map(|part| part.roles.iter().map(|role| &role.arn)).collect();
+    assert_eq!(carried.len(), 3_000);
+    let smallest = parts.iter().take(parts.len() - 1).map(|part| part.roles.len()).min().unwrap();
+    assert!(smallest > 300, "a part carries just {smallest} roles");
+}
+
+#[test]
+fn of_too_many_claims_on_one_service_account_the_oldest_travel() {
+    let mut view = snapshot([], [cluster("prod")], []);
+    for number in 0..50 {
+        let role = role(&format!("role-{number}")).trusting().grant("a/x@prod").born(50 - number);
+        view.roles.insert(role.arn.clone(), role);
+    }
+    let parts = parts(&view, 3_000);
+    let [part] = parts.as_slice() else { panic!("{} parts", parts.len()) };
+    assert!((2..50).contains(&part.roles.len()), "{}", part.roles.len());
+    assert!(part.roles.iter().any(|role| role.arn.role_name() == "role-49"));
+    let winner = served(part, &view).changes.remove(0).to_string();
+    assert_eq!(winner, plan_grants(&view, &TagKeys::default()).changes[0].to_string());
+}
+
+#[test]
+fn only_podgrants_own_tags_travel() {
+    let role = role("payments").trusting().grant("a/x@prod").tagged("secret", "of another team");
+    let view = snapshot([role], [cluster("prod")], []);
+    let keys: BTreeSet<String> = parts(&view, 1_000)[0].roles[0].tags.keys().cloned().collect();
+    assert_eq!(keys, BTreeSet::from(["podgrant/grant".to_owned()]));
+}
+
+#[test]
+fn a_role_that_names_no_policy_is_no_part() {
+    let view = snapshot([role("payments").trusting().grant("a/x@prod")], [cluster("prod")], []);
+    let mut part = serde_json::to_value(&parts(&view, 1_000)[0]).unwrap();
+    part["roles"]["policies"] = serde_json::json!([]);
+    let error = serde_json::from_value::<SweepPart>(part).unwrap_err();
+    assert!(error.to_string().contains("a policy that is not there"), "{error}");
+}
+
+#[test]
+fn after_as_many_sweeps_as_rounds_each_association_was_described_once() {
+    let ids: Vec<AssociationId> = (0..500).map(|n| format!("a-{n:017x}").parse().unwrap()).collect();
+    let (interval, rounds) = (3_600, 24);
+    let mut seen: BTreeMap<&AssociationId, u32> = BTreeMap::new();
+    let mut shares = Vec::new();
+    for sweep in 0..24 {
+        // Never quite on time.
+        let late = [0, 1_500, -1_700, 30][sweep % 4];
+        let now = 1_800_000_000 + 3_600 * i64::try_from(sweep).unwrap() + late;
+        let round = Round::at(now, interval, rounds).unwrap();
+        let share: Vec<_> = ids.iter().filter(|id| round.holds(id)).collect();
+        shares.push(share.len());
+        share.into_iter().for_each(|id| *seen.entry(id).or_default() += 1);
+    }
+    assert!(seen.len() == ids.len() && seen.values().all(|times| *times == 1));
+    assert!(shares.iter().all(|share| (8..40).contains(share)), "{shares:?}");
+    assert_eq!((Round::at(0, 0, 24), Round::at(0, 3_600, 0)), (None, None));
+}
