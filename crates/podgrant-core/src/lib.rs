@@ -21,6 +21,7 @@ pub mod model;
 pub mod names;
 pub mod outcome;
 pub mod plan;
+pub mod powers;
 pub mod subject;
 pub mod tags;
 pub mod trust;
@@ -34,5 +35,6 @@ pub use names::{
 };
 pub use outcome::{Finding, FindingKind, Outcome, Verdict};
 pub use plan::{Change, Plan, plan};
+pub use powers::Powers;
 pub use subject::{ClusterSelector, Pattern, Subject, SubjectError};
 pub use tags::{OnOrphan, RoleTags, TagKeys, TagProblem};
