@@ -16,6 +16,7 @@ mod fixtures;
 
 pub mod agent;
 pub mod guard;
+pub mod guardrails;
 pub mod mark;
 pub mod model;
 pub mod names;
@@ -27,6 +28,7 @@ pub mod tags;
 pub mod trust;
 
 pub use guard::{Approved, Limits, guard};
+pub use guardrails::{Guardrails, OnRefused};
 pub use mark::Mark;
 pub use model::{Association, Cluster, ClusterStatus, Role, Snapshot};
 pub use names::{
