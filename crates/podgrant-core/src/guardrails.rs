@@ -106,6 +106,13 @@ pub struct Refusal {
     pub in_doubt: bool,
 }
 
+impl Refusal {
+    /// Whether another place might do; otherwise it is the role that will not.
+    pub fn is_about_a_place(&self) -> bool {
+        self.rule == Rule::RefusedNamespaces
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.rule, self.reason)

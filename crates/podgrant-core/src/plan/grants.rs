@@ -522,8 +522,7 @@ fn withdraw(
         let Some(mark) = association.managed() else { continue };
         let Some(cluster) = snapshot.clusters.get(&association.cluster) else { continue };
         // Where a cluster could not be read nobody's claim was looked at: nothing follows.
-        if kept.contains(&(&association.cluster, &association.workload))
-            || !snapshot.scope.holds_cluster(&cluster.id)
+        if !snapshot.scope.holds_cluster(&cluster.id)
             || !snapshot.is_readable(&cluster.id)
             || !cluster.is_enrolled(keys)
             || !cluster.status.is_ready()
@@ -534,10 +533,26 @@ fn withdraw(
         let Some(its_role) = asking.get(&mark.role_arn) else { continue };
         let expulsion = expulsion(asking, guardrails, association);
         let expelled = !expulsion.is_empty();
+        let kept = kept.contains(&(&association.cluster, &association.workload));
+        if kept && !expelled {
+            continue;
+        }
         let claimed = claims
             .get(&(cluster.id.clone(), association.workload.clone()))
             .is_some_and(|claims| claims.iter().any(|claim| claim.asking.role.arn == mark.role_arn));
-        match reprieve(snapshot, keys, asking, association) {
+        let reprieve = reprieve(snapshot, keys, asking, association);
+        if reprieve.is_some() && !claimed {
+            // No claim tells of it. What is about the role is told with it, if it asks for anything.
+            let place = (&cluster.id, &association.workload, &mark.subject);
+            let untold = |refusal: &&Refusal| refusal.is_about_a_place() || its_role.tags.grants.is_empty();
+            let told = expulsion.iter().filter(untold);
+            plan.findings.extend(told.map(|refusal| guarded(its_role, Some(place), refusal)));
+        }
+        if kept {
+            // By another role.
+            continue;
+        }
+        match reprieve {
             Some(Reprieve::BadTag(key)) if !expelled => plan.findings.push(Finding {
                 kind: FindingKind::KeptForBadTag,
                 role: Some(mark.role_arn.clone()),
@@ -560,11 +575,6 @@ fn withdraw(
                 } else {
                     RevokeReason::GrantWithdrawn
                 };
-                // The refusal of a claim was told with it.
-                if may_ask && !claimed {
-                    let place = (&cluster.id, &association.workload, &mark.subject);
-                    plan.findings.extend(expulsion.iter().map(|r| guarded(its_role, Some(place), r)));
-                }
                 plan.changes.push(Change::Revoke { association: association.clone(), reason });
             }
         }

@@ -4,6 +4,7 @@ use crate::{Guardrails, Role, TagKeys};
 
 mod agents;
 mod changes;
+mod guardrails;
 mod oracle;
 mod orphans;
 mod refusals;
