@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{AssociationRecord, ClusterKind, Gap};
 use crate::trust::MISSING_STATEMENT;
-use crate::{Association, Cluster, ClusterId, ClusterStatus, Mark, Role, Snapshot, TagKeys};
+use crate::{Association, Cluster, ClusterId, ClusterStatus, Mark, Powers, Role, Snapshot, TagKeys};
 
 /// When every snapshot was taken, in seconds since 1970.
 pub(crate) const NOW: i64 = 1_000_000;
@@ -17,10 +17,17 @@ pub(crate) fn role(name: &str) -> Role {
         created_at: 1_000,
         trust_policy: "{}".to_owned(),
         tags: BTreeMap::new(),
+        permissions_boundary: None,
+        powers: Powers::Limited,
     }
 }
 
 impl Role {
+    pub(crate) fn with(mut self, powers: Powers) -> Self {
+        self.powers = powers;
+        self
+    }
+
     pub(crate) fn tagged(mut self, key: &str, value: &str) -> Self {
         self.tags.insert(key.to_owned(), value.to_owned());
         self

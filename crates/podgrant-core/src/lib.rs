@@ -16,17 +16,20 @@ mod fixtures;
 
 pub mod agent;
 pub mod guard;
+pub mod guardrails;
 pub mod mark;
 pub mod model;
 pub mod names;
 pub mod outcome;
 pub mod plan;
+pub mod powers;
 pub mod subject;
 pub mod sweep;
 pub mod tags;
 pub mod trust;
 
 pub use guard::{Approved, Limits, guard};
+pub use guardrails::{Guardrails, OnRefused};
 pub use mark::Mark;
 pub use model::{Association, Cluster, ClusterStatus, Role, Snapshot};
 pub use names::{
@@ -35,6 +38,7 @@ pub use names::{
 };
 pub use outcome::{Finding, FindingKind, Outcome, Verdict};
 pub use plan::{Change, Plan, plan};
+pub use powers::Powers;
 pub use subject::{ClusterSelector, Pattern, Subject, SubjectError};
 pub use sweep::SweepPart;
 pub use tags::{OnOrphan, RoleTags, TagKeys, TagProblem};

@@ -9,6 +9,7 @@ use crate::agent::pods::Inside;
 use crate::agent::version::OfferedVersion;
 use crate::mark::Mark;
 use crate::names::{AssociationId, ClusterId, Region, RoleArn, RoleId, Workload};
+use crate::powers::Powers;
 use crate::tags::TagKeys;
 
 /// An EKS cluster.
@@ -157,6 +158,11 @@ pub struct Role {
     /// The trust policy as JSON, percent-decoded.
     pub trust_policy: String,
     pub tags: BTreeMap<String, String>,
+    /// The ARN of the policy that is its permissions boundary. GetRole and
+    /// GetAccountAuthorizationDetails show it, ListRoles does not (IAM API reference).
+    pub permissions_boundary: Option<String>,
+    /// What its policies let it do.
+    pub powers: Powers,
 }
 
 /// What an event says of a role. IAM may not show it yet: reads just after a write can be stale (IAM user guide,

@@ -188,6 +188,13 @@ impl RoleArn {
         path_and_name.rsplit('/').next().unwrap_or_default()
     }
 
+    /// Its path, such as `/teams/a/`; `/` where it has none (IAM user guide, "IAM identifiers").
+    pub fn path(&self) -> String {
+        let (_, path_and_name) = self.parts();
+        let end = path_and_name.rfind('/').map_or(0, |slash| slash + 1);
+        format!("/{}", &path_and_name[..end])
+    }
+
     /// The account that the role lives in, twelve digits.
     pub fn account(&self) -> &str {
         self.parts().0
@@ -287,10 +294,13 @@ mod tests {
     }
 
     #[test]
-    fn a_role_arn_knows_its_name_and_account() {
+    fn a_role_arn_knows_its_name_path_and_account() {
         let arn: RoleArn = "arn:aws:iam::111122223333:role/teams/a/payments-api".parse().unwrap();
         assert_eq!(arn.role_name(), "payments-api");
         assert_eq!(arn.account(), "111122223333");
+        assert_eq!(arn.path(), "/teams/a/");
+        let plain: RoleArn = "arn:aws:iam::111122223333:role/payments-api".parse().unwrap();
+        assert_eq!(plain.path(), "/");
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub enum FindingKind {
     PatternNotExpanded,
     /// The role's trust policy does not let EKS Pod Identity assume it.
     TrustPolicy,
+    /// A guardrail refuses what a role's tags ask for.
+    Guardrail,
     /// A grant names a cluster that is not there (yet).
     NoSuchCluster,
     /// A grant names a region whose clusters podgrant does not look at.
@@ -96,6 +98,7 @@ impl FindingKind {
             Self::BadTag
                 | Self::PatternNotExpanded
                 | Self::TrustPolicy
+                | Self::Guardrail
                 | Self::RegionNotConfigured
                 | Self::AmbiguousCluster
                 | Self::ClusterOptedOut
@@ -131,6 +134,7 @@ impl fmt::Display for FindingKind {
             Self::BadTag => "bad tag",
             Self::PatternNotExpanded => "pattern not expanded",
             Self::TrustPolicy => "trust policy",
+            Self::Guardrail => "guardrail",
             Self::NoSuchCluster => "no such cluster",
             Self::RegionNotConfigured => "region not configured",
             Self::AmbiguousCluster => "ambiguous cluster",

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::guardrails::Guardrails;
 use crate::mark::Mark;
 use crate::model::{Agent, Association, Cluster, Role, Scope, Snapshot};
 use crate::names::{AssociationId, ClusterId, RoleArn, Workload};
@@ -81,6 +82,8 @@ pub enum RevokeReason {
     RoleGone,
     /// A role of the same name exists, with another unique id: it never asked.
     RoleReplaced,
+    /// A guardrail refuses it to a role that still asks.
+    Refused,
 }
 
 impl fmt::Display for RevokeReason {
@@ -89,6 +92,7 @@ impl fmt::Display for RevokeReason {
             Self::GrantWithdrawn => "grant withdrawn",
             Self::RoleGone => "role gone",
             Self::RoleReplaced => "role deleted and made again",
+            Self::Refused => "refused by a guardrail",
         })
     }
 }
@@ -130,11 +134,12 @@ pub enum Duty {
         attempt: u32,
     },
     /// Every valid grant has its association, and no association lacks its grant.
-    Grants,
+    Grants { guardrails: Guardrails },
     /// Each cluster is looked at by itself; what is wrong with the roles is known.
     Sweep {
         /// The share of the associations that is described this time.
         round: Option<Round>,
+        guardrails: Guardrails,
     },
     /// No association points at a role that is gone; orphaned roles are known.
     Orphans {
@@ -146,12 +151,14 @@ pub enum Duty {
 /// Whether an association would still be taken away, looked at once more with
 /// its role as it is now. The same rules that planned the removal confirm it.
 ///
-/// `clusters` are those of the pass, so that selectors and names mean the same.
+/// `clusters` are those of the pass, so that selectors and names mean the same. Where the
+/// role's powers are not read again, nothing goes for what they were.
 pub fn still_goes(
     association: &Association,
     role: Option<Role>,
     clusters: &BTreeMap<ClusterId, Cluster>,
     keys: &TagKeys,
+    guardrails: &Guardrails,
 ) -> bool {
     let Some(mark) = association.managed() else { return false };
     let snapshot = Snapshot {
@@ -170,7 +177,7 @@ pub fn still_goes(
         ..Snapshot::default()
     };
     let goes = |plan: Plan| plan.changes.iter().any(|change| matches!(change, Change::Revoke { .. }));
-    goes(plan_grants(&snapshot, keys)) || goes(plan_orphans(&snapshot, keys, i64::MAX))
+    goes(plan_grants(&snapshot, keys, guardrails)) || goes(plan_orphans(&snapshot, keys, i64::MAX))
 }
 
 /// Plans one pass.
@@ -179,8 +186,8 @@ pub fn plan(duty: Duty, snapshot: &Snapshot, keys: &TagKeys) -> Plan {
         Duty::Agents { announce, settings, attempt } => {
             plan_agents(snapshot, keys, &settings, announce, attempt)
         }
-        Duty::Grants => plan_grants(snapshot, keys),
-        Duty::Sweep { round } => plan_sweep(snapshot, keys, round, PART_BYTES),
+        Duty::Grants { guardrails } => plan_grants(snapshot, keys, &guardrails),
+        Duty::Sweep { round, guardrails } => plan_sweep(snapshot, keys, &guardrails, round, PART_BYTES),
         Duty::Orphans { grace } => plan_orphans(snapshot, keys, grace),
     };
     plan.changes.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Change, Places, Plan, RevokeReason, by_place};
+use crate::guardrails::{Guardrails, Refusal, Ruling};
 use crate::mark::Mark;
 use crate::model::{Association, Cluster, Role, RoleNews, Snapshot};
 use crate::names::{ClusterId, RoleArn, Workload};
@@ -19,13 +20,19 @@ pub(super) struct Asking<'a> {
     trust: TrustPolicy,
     /// Why its trust policy stands in the way of every grant, if it does.
     distrust: Option<String>,
+    /// The guardrails that refuse it every grant, and what they leave of each.
+    refusals: Vec<Refusal>,
+    ruling: Ruling,
 }
 
 impl<'a> Asking<'a> {
-    pub(super) fn new(role: &'a Role, keys: &TagKeys) -> Self {
+    pub(super) fn new(role: &'a Role, keys: &TagKeys, guardrails: &Guardrails) -> Self {
         let (tags, problems) = RoleTags::parse(keys, &role.tags);
         let trust = TrustPolicy::read(&role.trust_policy);
-        let mut asking = Self { role, tags, problems, trust, distrust: None };
+        let refusals = guardrails.role_refusals(role, &tags.grants);
+        let unread = if guardrails.lacks_powers(role) { Ruling::Unread } else { Ruling::Allowed };
+        let ruling = guardrails.ruling(&refusals).max(unread);
+        let mut asking = Self { role, tags, problems, trust, distrust: None, refusals, ruling };
         // With a bad tag, what stands keeps what it was made with, on or off.
         let session_tags_off = match asking.problem_with(&keys.key(SESSION_TAGS)) {
             None => Some(asking.tags.session_tags_off),
@@ -76,25 +83,30 @@ struct Place<'a> {
     reprieved: bool,
 }
 
+/// Claims by place.
+type Claims<'a> = BTreeMap<(ClusterId, Workload), Vec<Claim<'a>>>;
+
 /// One role's wish for one place.
 struct Claim<'a> {
     asking: &'a Asking<'a>,
     grant: Grant,
     /// Whether the role's trust policy lets EKS Pod Identity assume it here.
     trusting: bool,
+    /// What the guardrails leave of it.
+    ruling: Ruling,
 }
 
 /// Plans grants for the roles and clusters in scope.
 ///
 /// Creates and updates follow from claims. Removals start from every managed
 /// association in scope and subtract each reason to keep it.
-pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys) -> Plan {
+pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys, guardrails: &Guardrails) -> Plan {
     let mut plan = Plan::default();
     let asking: AskingRoles<'_> =
-        snapshot.roles.values().map(|role| (&role.arn, Asking::new(role, keys))).collect();
+        snapshot.roles.values().map(|role| (&role.arn, Asking::new(role, keys, guardrails))).collect();
     let standing = by_place(snapshot);
 
-    let mut claims: BTreeMap<(ClusterId, Workload), Vec<Claim<'_>>> = BTreeMap::new();
+    let mut claims: Claims<'_> = BTreeMap::new();
     for asking in asking.values() {
         // A pass over one cluster sees every role: their bad tags were told when they were set.
         if snapshot.scope.clusters.is_none() {
@@ -112,10 +124,16 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys) -> Plan {
                 let trusting = asking.distrust.is_none() && refusal.is_none();
                 refused_somewhere |= refusal.is_some();
                 plan.findings.extend(refusal);
+                let refusal = guardrails.namespace_refusal(&workload.namespace);
+                let ruling = asking.ruling.max(guardrails.ruling(&refusal));
+                plan.findings.extend(refusal.map(|refusal| {
+                    guarded(asking, Some((&cluster.id, &workload, &grant.subject)), &refusal)
+                }));
                 claims.entry((cluster.id.clone(), workload.clone())).or_default().push(Claim {
                     asking,
                     grant: grant.clone(),
                     trusting,
+                    ruling,
                 });
             }
         }
@@ -127,14 +145,16 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys) -> Plan {
     let mut kept: Places<'_> = BTreeSet::new();
     for ((cluster, workload), claims) in &claims {
         let standing = standing.get(&(cluster, workload)).copied();
-        let reprieved =
-            standing.is_some_and(|association| reprieve(snapshot, keys, &asking, association).is_some());
+        let reprieved = standing.is_some_and(|association| {
+            reprieve(snapshot, keys, &asking, association).is_some()
+                && expulsion(&asking, guardrails, association).is_empty()
+        });
         let place = Place { cluster, workload, standing, reprieved };
         if settle(snapshot, keys, &place, claims, &mut plan) {
             kept.insert((cluster, workload));
         }
     }
-    withdraw(snapshot, keys, &asking, &kept, &mut plan);
+    withdraw(snapshot, keys, guardrails, &asking, &claims, &kept, &mut plan);
 
     for name in &snapshot.roles_gone {
         plan.waits.push(Wait {
@@ -188,7 +208,26 @@ pub(super) fn role_findings(asking: &Asking<'_>, keys: &TagKeys) -> Vec<Finding>
         findings.push(finding(FindingKind::TrustPolicy, None, distrust.clone()));
         findings.extend(trust_not_managed(asking, keys));
     }
+    if !asking.tags.grants.is_empty() {
+        findings.extend(asking.refusals.iter().map(|refusal| guarded(asking, None, refusal)));
+    }
     findings
+}
+
+/// A guardrail's refusal, of one grant in one place or of all that the role asks for.
+fn guarded(
+    asking: &Asking<'_>,
+    place: Option<(&ClusterId, &Workload, &Subject)>,
+    refusal: &Refusal,
+) -> Finding {
+    Finding {
+        kind: FindingKind::Guardrail,
+        role: Some(asking.role.arn.clone()),
+        cluster: place.map(|(cluster, ..)| cluster.clone()),
+        workload: place.map(|(_, workload, _)| workload.clone()),
+        grant: place.map(|(.., subject)| subject.to_string()),
+        reason: refusal.to_string(),
+    }
 }
 
 fn trust_not_managed(asking: &Asking<'_>, keys: &TagKeys) -> Option<Finding> {
@@ -324,24 +363,43 @@ fn settle(
 ) -> bool {
     let Place { cluster, workload, standing, .. } = *place;
     let holder = standing.and_then(Association::managed);
-    // Who stands keeps its place while it claims it; otherwise the older role.
-    let winner = claims
+    let holds = |claim: &Claim<'_>| holder.is_some_and(|mark| mark.role_id == claim.asking.role.id);
+    let sound: Vec<&Claim<'_>> = claims
         .iter()
         .filter(|claim| {
             let asking = claim.asking;
-            let trusting = claim.trusting || holder.is_some_and(|mark| mark.role_id == asking.role.id);
+            let trusting = claim.trusting || holds(claim);
             let clear = asking.problem_with(&keys.key(TARGET_ROLE)).is_none()
                 || holder.is_some_and(|mark| mark.role_arn == asking.role.arn);
             trusting && clear
+        })
+        .collect();
+    let unread: Vec<&Role> = sound
+        .iter()
+        .filter(|claim| claim.ruling == Ruling::Unread && !holds(claim))
+        .map(|claim| claim.asking.role)
+        .collect();
+    // Its role was made again and may turn out to be allowed: in doubt, nobody loses access.
+    let in_doubt = unread.iter().any(|role| holder.is_some_and(|mark| mark.role_arn == role.arn));
+    // Who stands keeps its place while it claims it; otherwise the older role.
+    let winner = sound
+        .into_iter()
+        .filter(|claim| match claim.ruling {
+            Ruling::Allowed => true,
+            Ruling::Unread | Ruling::Refused => holds(claim),
+            Ruling::Expelled => false,
         })
         .min_by_key(|claim| {
             let role = claim.asking.role;
             let stands = holder.is_some_and(|mark| mark.role_arn == role.arn);
             (!stands, role.created_at, &role.arn, &claim.grant)
         });
+    if winner.is_none() || in_doubt {
+        plan.waits.extend(unread.into_iter().map(powers_unread));
+    }
     let Some(winner) = winner else {
         // Every claim is refused for the role's own faults, and none of them stands there.
-        return false;
+        return in_doubt;
     };
     let role = winner.asking.role;
     let refusal = |kind, claim: &Claim<'_>, reason: String| Finding {
@@ -352,19 +410,22 @@ fn settle(
         grant: Some(claim.grant.subject.to_string()),
         reason,
     };
-    if let Some(holder) = holder.filter(|mark| place.reprieved && mark.role_arn != role.arn) {
+    let kept = place.reprieved || in_doubt;
+    if let Some(holder) = holder.filter(|mark| kept && mark.role_arn != role.arn) {
+        let why = if place.reprieved {
+            "a tag of it may still ask for it; mend or remove that tag"
+        } else {
+            "whether it may keep it is known when its policies are read"
+        };
         for claim in claims.iter().filter(|claim| claim.asking.role.arn != holder.role_arn) {
             plan.findings.push(refusal(
                 FindingKind::Conflict,
                 claim,
-                format!(
-                    "{} has this service account, and a tag of it may still ask for it; mend or remove that tag",
-                    holder.role_arn
-                ),
+                format!("{} has this service account, and {why}", holder.role_arn),
             ));
         }
         // What stands is not this claim's: `withdraw` says why it stays.
-        return false;
+        return in_doubt;
     }
     for loser in claims.iter().filter(|claim| claim.asking.role.arn != role.arn) {
         plan.findings.push(refusal(
@@ -423,12 +484,26 @@ fn settle(
         (Some(association), Some(holder)) => {
             if *holder == mark && (association.record.is_none() || association.agrees_with(&mark)) {
                 plan.unchanged += 1;
+            } else if winner.ruling != Ruling::Allowed {
+                // Kept as it is: another setting may give the pods more.
+                plan.unchanged += 1;
+                if winner.ruling == Ruling::Unread {
+                    plan.waits.push(powers_unread(role));
+                }
             } else {
                 plan.changes.push(Change::Update { association: association.clone(), mark });
             }
         }
     }
     true
+}
+
+fn powers_unread(role: &Role) -> Wait {
+    let name = role.arn.role_name();
+    Wait {
+        reason: format!("the policies of role {name} could not be read yet, and it may be an administrator"),
+        follow_up: FollowUp::Role { name: name.to_owned() },
+    }
 }
 
 /// Whether the winner's pods get no session tags. A change that its own trust policy can't stand was refused
@@ -452,7 +527,9 @@ fn session_tags_off(snapshot: &Snapshot, keys: &TagKeys, place: &Place<'_>, winn
 fn withdraw(
     snapshot: &Snapshot,
     keys: &TagKeys,
+    guardrails: &Guardrails,
     asking: &AskingRoles<'_>,
+    claims: &Claims<'_>,
     kept: &Places<'_>,
     plan: &mut Plan,
 ) {
@@ -460,8 +537,7 @@ fn withdraw(
         let Some(mark) = association.managed() else { continue };
         let Some(cluster) = snapshot.clusters.get(&association.cluster) else { continue };
         // Where a cluster could not be read nobody's claim was looked at: nothing follows.
-        if kept.contains(&(&association.cluster, &association.workload))
-            || !snapshot.scope.holds_cluster(&cluster.id)
+        if !snapshot.scope.holds_cluster(&cluster.id)
             || !snapshot.scope.workloads.holds(&association.workload)
             || !snapshot.is_readable(&cluster.id)
             || !cluster.is_enrolled(keys)
@@ -470,9 +546,30 @@ fn withdraw(
             continue;
         }
         // A role that is not there at all is the business of clean-up-orphans.
-        let Some(role) = asking.get(&mark.role_arn).map(|asking| asking.role) else { continue };
-        match reprieve(snapshot, keys, asking, association) {
-            Some(Reprieve::BadTag(key)) => plan.findings.push(Finding {
+        let Some(its_role) = asking.get(&mark.role_arn) else { continue };
+        let expulsion = expulsion(asking, guardrails, association);
+        let expelled = !expulsion.is_empty();
+        let kept = kept.contains(&(&association.cluster, &association.workload));
+        if kept && !expelled {
+            continue;
+        }
+        let claimed = claims
+            .get(&(cluster.id.clone(), association.workload.clone()))
+            .is_some_and(|claims| claims.iter().any(|claim| claim.asking.role.arn == mark.role_arn));
+        let reprieve = reprieve(snapshot, keys, asking, association);
+        if reprieve.is_some() && !claimed {
+            // No claim tells of it. What is about the role is told with it, if it asks for anything.
+            let place = (&cluster.id, &association.workload, &mark.subject);
+            let untold = |refusal: &&Refusal| refusal.is_about_a_place() || its_role.tags.grants.is_empty();
+            let told = expulsion.iter().filter(untold);
+            plan.findings.extend(told.map(|refusal| guarded(its_role, Some(place), refusal)));
+        }
+        if kept {
+            // By another role.
+            continue;
+        }
+        match reprieve {
+            Some(Reprieve::BadTag(key)) if !expelled => plan.findings.push(Finding {
                 kind: FindingKind::KeptForBadTag,
                 role: Some(mark.role_arn.clone()),
                 cluster: Some(cluster.id.clone()),
@@ -484,12 +581,15 @@ fn withdraw(
                 ),
             }),
             // The grant itself was refused aloud.
-            Some(Reprieve::Unclear) => {}
-            None => {
-                let reason = if mark.role_id == role.id {
-                    RevokeReason::GrantWithdrawn
-                } else {
+            Some(Reprieve::Unclear) if !expelled => {}
+            reprieve => {
+                let may_ask = claimed || reprieve.is_some();
+                let reason = if mark.role_id != its_role.role.id {
                     RevokeReason::RoleReplaced
+                } else if expelled && may_ask {
+                    RevokeReason::Refused
+                } else {
+                    RevokeReason::GrantWithdrawn
                 };
                 plan.changes.push(Change::Revoke { association: association.clone(), reason });
             }
@@ -504,6 +604,22 @@ enum Reprieve {
     BadTag(String),
     /// A grant of its role may well mean it.
     Unclear,
+}
+
+/// The guardrails by which an association goes, whether a tag asks for it or not: then
+/// there is no doubt for a [`Reprieve`].
+fn expulsion(asking: &AskingRoles<'_>, guardrails: &Guardrails, association: &Association) -> Vec<Refusal> {
+    let Some(asking) = association.managed().and_then(|mark| asking.get(&mark.role_arn)) else {
+        return Vec::new();
+    };
+    let here = guardrails.namespace_refusal(&association.workload.namespace);
+    asking
+        .refusals
+        .iter()
+        .chain(&here)
+        .filter(|refusal| guardrails.ruling([*refusal]) == Ruling::Expelled)
+        .cloned()
+        .collect()
 }
 
 fn reprieve(

@@ -1,9 +1,10 @@
 use super::*;
 use crate::fixtures::{cluster, cluster_id, foreign, ours, role, snapshot};
-use crate::{Role, TagKeys};
+use crate::{Guardrails, Role, TagKeys};
 
 mod agents;
 mod changes;
+mod guardrails;
 mod oracle;
 mod orphans;
 mod refusals;
@@ -20,5 +21,10 @@ fn printed(duty: Duty, snapshot: &Snapshot) -> String {
 }
 
 fn grants(snapshot: &Snapshot) -> String {
-    printed(Duty::Grants, snapshot)
+    printed(usual(), snapshot)
+}
+
+/// The duty of grants, under the guardrails that are on by default.
+fn usual() -> Duty {
+    Duty::Grants { guardrails: Guardrails::default() }
 }

@@ -276,7 +276,7 @@ fn a_role_that_iam_does_not_show_is_waited_for() {
     . not yet: IAM does not show the role payments yet, or no longer
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 1 waiting, 0 findings.
     ");
-    let plan = plan(Duty::Grants, &world, &TagKeys::default());
+    let plan = plan(usual(), &world, &TagKeys::default());
     assert_eq!(plan.waits[0].follow_up, crate::outcome::FollowUp::RoleUnseen { name: "payments".to_owned() });
 }
 

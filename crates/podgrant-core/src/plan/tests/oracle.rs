@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::AssociationRecord;
-use crate::{Association, Limits, RoleArn, guard};
+use crate::{Association, Limits, OnRefused, Powers, RoleArn, guard};
 
 const ROLES: [&str; 3] = ["ann", "bob", "cyd"];
 const CLUSTERS: [&str; 3] = ["eu-west-1/prod", "us-east-1/prod", "eu-west-1/test"];
@@ -34,7 +34,20 @@ struct RoleDrawn {
     born: i64,
     /// Indices of [`WORKLOADS`] and [`SELECTORS`].
     grants: Vec<(usize, usize)>,
+    powers: Powers,
 }
+
+/// The guardrails, as far as they are drawn; [`REFUSED_NAMESPACE`] is one of them.
+#[derive(Debug, Clone)]
+struct GuardrailsDrawn {
+    namespace_refused: bool,
+    refuse_administrators: bool,
+    max_service_accounts: usize,
+    withdraw: bool,
+}
+
+/// Of the namespaces in [`WORKLOADS`].
+const REFUSED_NAMESPACE: &str = "b";
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum StandingDrawn {
@@ -60,6 +73,7 @@ struct World {
     open: Vec<bool>,
     /// For each cluster, for each workload.
     standing: Vec<StandingDrawn>,
+    guardrails: GuardrailsDrawn,
 }
 
 fn world() -> impl Strategy<Value = World> {
@@ -72,9 +86,20 @@ fn world() -> impl Strategy<Value = World> {
         any::<bool>(),
         0..2_i64,
         prop::collection::vec((0..3_usize, 0..SELECTORS.len()), 0..4),
+        powers(),
     )
         .prop_map(
-            |(exists, made_again, trusting, bad_grant, bad_target, session_tags_off, born, grants)| {
+            |(
+                exists,
+                made_again,
+                trusting,
+                bad_grant,
+                bad_target,
+                session_tags_off,
+                born,
+                grants,
+                powers,
+            )| {
                 RoleDrawn {
                     exists,
                     made_again,
@@ -84,6 +109,7 @@ fn world() -> impl Strategy<Value = World> {
                     session_tags_off,
                     born,
                     grants,
+                    powers,
                 }
             },
         );
@@ -98,8 +124,78 @@ fn world() -> impl Strategy<Value = World> {
         prop::collection::vec(role, 3),
         prop::collection::vec(prop::bool::weighted(0.85), 3),
         prop::collection::vec(standing, 9),
+        guardrails(),
     )
-        .prop_map(|(roles, open, standing)| World { roles, open, standing })
+        .prop_map(|(roles, open, standing, guardrails)| World { roles, open, standing, guardrails })
+}
+
+fn powers() -> impl Strategy<Value = Powers> {
+    let (policy, problem) = ("p".to_owned(), "it has no Statement".to_owned());
+    prop_oneof![
+        6 => Just(Powers::Limited),
+        2 => Just(Powers::Everything { policy: policy.clone() }),
+        2 => Just(Powers::Unread),
+        1 => Just(Powers::Unclear { policy, problem }),
+    ]
+}
+
+fn guardrails() -> impl Strategy<Value = GuardrailsDrawn> {
+    // Of three service accounts, no role can name more than three.
+    let max = prop_oneof![1 => Just(1), 1 => Just(2), 4 => Just(3)];
+    (any::<bool>(), prop::bool::weighted(0.8), max, any::<bool>()).prop_map(
+        |(namespace_refused, refuse_administrators, max_service_accounts, withdraw)| GuardrailsDrawn {
+            namespace_refused,
+            refuse_administrators,
+            max_service_accounts,
+            withdraw,
+        },
+    )
+}
+
+fn grants_of(world: &World) -> Duty {
+    Duty::Grants { guardrails: limits(world) }
+}
+
+fn limits(world: &World) -> Guardrails {
+    let drawn = &world.guardrails;
+    Guardrails {
+        refused_namespaces: drawn
+            .namespace_refused
+            .then(|| REFUSED_NAMESPACE.parse().unwrap())
+            .into_iter()
+            .collect(),
+        refuse_administrators: drawn.refuse_administrators,
+        max_service_accounts: drawn.max_service_accounts,
+        on_refused: if drawn.withdraw { OnRefused::Withdraw } else { OnRefused::Report },
+        ..Guardrails::default()
+    }
+}
+
+/// What guardrails say to a role in a place.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Word {
+    Yes,
+    /// Nobody knows yet.
+    Later,
+    /// No, and maybe wrongly so.
+    Doubt,
+    No,
+}
+
+fn word(world: &World, role: usize, workload: usize) -> Word {
+    let (drawn, limits) = (&world.roles[role], &world.guardrails);
+    let named: BTreeSet<usize> = drawn.grants.iter().map(|(workload, _)| *workload).collect();
+    let refused_here = limits.namespace_refused && WORKLOADS[workload].starts_with(REFUSED_NAMESPACE);
+    if refused_here || named.len() > limits.max_service_accounts {
+        return Word::No;
+    }
+    match drawn.powers {
+        _ if !limits.refuse_administrators => Word::Yes,
+        Powers::Limited => Word::Yes,
+        Powers::Everything { .. } => Word::No,
+        Powers::Unread => Word::Later,
+        Powers::Unclear { .. } => Word::Doubt,
+    }
 }
 
 /// As a role was when it made what stands: before it was made again.
@@ -110,7 +206,7 @@ fn old_role(index: usize) -> Role {
 fn built(world: &World) -> Snapshot {
     let mut view = snapshot([], [], []);
     for (index, drawn) in world.roles.iter().enumerate().filter(|(_, drawn)| drawn.exists) {
-        let mut built = old_role(index).born(drawn.born);
+        let mut built = old_role(index).born(drawn.born).with(drawn.powers.clone());
         let mut value: Vec<String> = drawn
             .grants
             .iter()
@@ -193,19 +289,31 @@ fn rightful(world: &World, place: usize) -> Option<Option<usize>> {
                 *w == workload && SELECTORS[*selector].1.is_some_and(|clusters| clusters.contains(&cluster))
             })
     };
-    let sound = |role: usize| world.roles[role].trusting[cluster] && !world.roles[role].bad_target;
+    let sound = |role: usize| {
+        world.roles[role].trusting[cluster]
+            && !world.roles[role].bad_target
+            && word(world, role, workload) == Word::Yes
+    };
     if let Some((role, labelled)) = holder {
         let drawn = &world.roles[role];
         let trusted = drawn.trusting[cluster] || !drawn.made_again;
+        let word = word(world, role, workload);
+        let goes = word == Word::No && world.guardrails.withdraw;
         if asks(role) && trusted {
-            return Some(Some(role));
+            match word {
+                Word::Yes => return Some(Some(role)),
+                // As it stands, by whatever tag and with whatever setting.
+                Word::Later => return None,
+                Word::Doubt | Word::No if !drawn.made_again && !goes => return None,
+                Word::Doubt | Word::No => {}
+            }
         }
         let refused_as_ambiguous = drawn
             .grants
             .iter()
             .any(|(w, selector)| *w == workload && SELECTORS[*selector].1.is_none() && cluster < 2);
         let bad_tag = drawn.bad_grant && !drawn.made_again && !labelled;
-        if drawn.exists && (bad_tag || refused_as_ambiguous) {
+        if drawn.exists && (bad_tag || refused_as_ambiguous) && !goes {
             return None;
         }
     }
@@ -275,16 +383,18 @@ fn at(view: &Snapshot, place: usize) -> Option<&Association> {
     view.associations.iter().find(|a| a.arn == at.arn)
 }
 
-const BOTH: [Duty; 2] = [Duty::Grants, Duty::Orphans { grace: 0 }];
+fn both(world: &World) -> [Duty; 2] {
+    [grants_of(world), Duty::Orphans { grace: 0 }]
+}
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn each_place_goes_to_whom_the_oracle_says(world in world()) {
         let before = built(&world);
         let mut after = before.clone();
-        apply(decide(Duty::Grants, &before).changes(), &mut after);
+        apply(decide(grants_of(&world), &before).changes(), &mut after);
         for place in 0..9 {
             match rightful(&world, place) {
                 None => prop_assert_eq!(at(&after, place), at(&before, place), "place {}", place),
@@ -309,10 +419,10 @@ proptest! {
     #[test]
     fn once_applied_nothing_is_left_to_do(world in world()) {
         let mut view = built(&world);
-        for duty in BOTH {
+        for duty in both(&world) {
             apply(decide(duty, &view).changes(), &mut view);
         }
-        for duty in BOTH {
+        for duty in both(&world) {
             let again = decide(duty, &view);
             prop_assert_eq!(again.changes(), []);
         }
@@ -322,10 +432,11 @@ proptest! {
     fn the_order_of_the_functions_does_not_matter_in_the_end(world in world()) {
         let (mut there, mut back) = (built(&world), built(&world));
         // The second round is for a place that the first function freed.
-        for duty in [&BOTH[0], &BOTH[1], &BOTH[0]].map(Clone::clone) {
+        let [grants, orphans] = both(&world);
+        for duty in [&grants, &orphans, &grants].map(Clone::clone) {
             apply(decide(duty, &there).changes(), &mut there);
         }
-        for duty in [&BOTH[1], &BOTH[0], &BOTH[0]].map(Clone::clone) {
+        for duty in [&orphans, &grants, &grants].map(Clone::clone) {
             apply(decide(duty, &back).changes(), &mut back);
         }
         for place in 0..9 {
@@ -343,7 +454,7 @@ proptest! {
         let view = built(&world);
         let mut shuffled = view.clone();
         shuffled.associations = order.iter().map(|i| view.associations[*i].clone()).collect();
-        for duty in BOTH {
+        for duty in both(&world) {
             let keys = TagKeys::default();
             prop_assert_eq!(plan(duty.clone(), &view, &keys), plan(duty, &shuffled, &keys));
         }
@@ -353,7 +464,7 @@ proptest! {
     fn what_is_not_ours_stays_as_it_is(world in world()) {
         let before = built(&world);
         let mut after = before.clone();
-        for duty in BOTH {
+        for duty in both(&world) {
             apply(decide(duty.clone(), &after).changes(), &mut after);
         }
         prop_assert_eq!(not_ours(&before), not_ours(&after));
@@ -363,7 +474,7 @@ proptest! {
     fn a_gap_takes_nothing_away_and_gives_what_a_whole_view_would(world in world(), gap in 0..4_usize) {
         let whole = built(&world);
         let partial = whole.clone().with_gap(CLUSTERS.get(gap).copied());
-        for duty in BOTH {
+        for duty in both(&world) {
             let approved = decide(duty.clone(), &partial);
             let taken: Vec<_> = approved.changes().iter().filter(|c| c.takes_away()).collect();
             prop_assert!(taken.is_empty(), "{:?}", taken);
@@ -380,8 +491,8 @@ proptest! {
         world in world(), cluster in 0..3_usize, role in 0..3_usize,
     ) {
         let whole = built(&world);
-        let full = decide(Duty::Grants, &whole);
-        let by_cluster = decide(Duty::Grants, &whole.clone().scoped_to_cluster(CLUSTERS[cluster]));
+        let full = decide(grants_of(&world), &whole);
+        let by_cluster = decide(grants_of(&world), &whole.clone().scoped_to_cluster(CLUSTERS[cluster]));
         for change in by_cluster.changes() {
             prop_assert_eq!(change.cluster(), Some(&cluster_id(CLUSTERS[cluster])));
         }
@@ -392,7 +503,7 @@ proptest! {
         let arn = old_role(role).arn;
         let mut one = whole.scoped_to_role(&old_role(role));
         one.roles.retain(|other, _| *other == arn);
-        for change in decide(Duty::Grants, &one).changes() {
+        for change in decide(grants_of(&world), &one).changes() {
             prop_assert_eq!(change.role(), Some(&arn));
             let held_by = change.existing().and_then(|a| a.mark.as_ref()).map(|mark| &mark.role_arn);
             prop_assert!(held_by.is_none_or(|holder| *holder == arn), "{}", change);
@@ -402,7 +513,7 @@ proptest! {
     #[test]
     fn no_place_is_taken_from_a_role_whose_grant_stands(world in world()) {
         let before = built(&world);
-        for duty in BOTH {
+        for duty in both(&world) {
             for change in decide(duty, &before).changes().iter().filter(|c| c.takes_away()) {
                 let standing = change.existing().unwrap();
                 let holder = &standing.mark.as_ref().unwrap().role_arn;
@@ -410,12 +521,49 @@ proptest! {
                     continue;
                 };
                 let cluster = CLUSTERS.iter().position(|name| cluster_id(name) == standing.cluster).unwrap();
+                let workload = WORKLOADS.iter().position(|name| *name == standing.workload.to_string()).unwrap();
+                let index = ROLES.iter().position(|name| role(name).arn == *holder).unwrap();
+                let word = word(&world, index, workload);
+                let expelled = word == Word::No && world.guardrails.withdraw;
+                let unheard = drawn.made_again && matches!(word, Word::No | Word::Doubt);
                 let asks = drawn.exists && drawn.grants.iter().any(|(workload, selector)| {
                     WORKLOADS[*workload] == standing.workload.to_string()
                         && SELECTORS[*selector].1.is_some_and(|clusters| clusters.contains(&cluster))
                 });
-                prop_assert!(!asks || (drawn.made_again && !drawn.trusting[cluster]), "{}", change);
+                let distrusted = drawn.made_again && !drawn.trusting[cluster];
+                prop_assert!(!asks || distrusted || unheard || expelled, "{}", change);
             }
+        }
+    }
+    #[test]
+    fn nobody_gains_by_what_a_guardrail_refuses(world in world()) {
+        let view = built(&world);
+        for change in decide(grants_of(&world), &view).changes().iter() {
+            if let Change::Create { mark, .. } | Change::Update { mark, .. } = change {
+                let role = ROLES.iter().position(|name| role(name).arn == mark.role_arn).unwrap();
+                let workload = change.workload().unwrap().to_string();
+                let workload = WORKLOADS.iter().position(|name| *name == workload).unwrap();
+                prop_assert_eq!(word(&world, role, workload), Word::Yes, "{}", change);
+            }
+        }
+    }
+
+    #[test]
+    fn what_goes_is_confirmed_by_a_second_look_and_only_by_what_is_known_then(world in world()) {
+        let view = built(&world);
+        for change in decide(grants_of(&world), &view).changes().iter().filter(|c| c.takes_away()) {
+            let standing = change.existing().unwrap();
+            let role = view.roles.get(&standing.mark.as_ref().unwrap().role_arn);
+            let looked = |role: Option<Role>, limits: &Guardrails| {
+                still_goes(standing, role, &view.clusters, &TagKeys::default(), limits)
+            };
+            prop_assert!(looked(role.cloned(), &limits(&world)), "{}", change);
+            // What goes for an administrator alone does not, where it is not seen to be one.
+            let Some(drawn) = role else { continue };
+            let lax = Guardrails { refuse_administrators: false, ..limits(&world) };
+            let strict = Guardrails { refuse_administrators: true, ..limits(&world) };
+            let goes_anyway = looked(Some(drawn.clone()), &lax);
+            prop_assert_eq!(looked(Some(drawn.clone().with(Powers::Unread)), &strict), goes_anyway, "{}", change);
         }
     }
 }

@@ -395,7 +395,7 @@ fn a_cluster_that_opted_out_is_left_alone() {
     for value in ["off", " off ", "Off", "false"] {
         let out = cluster("prod-eu").tagged("podgrant/enroll", value);
         let withdrawn = ours(&named, "prod-eu", "x/y@prod-eu");
-        let plan = plan(Duty::Grants, &snapshot([named.clone()], [out], [withdrawn]), &TagKeys::default());
+        let plan = plan(usual(), &snapshot([named.clone()], [out], [withdrawn]), &TagKeys::default());
         assert_eq!(plan.changes, [], "{value}");
         assert_eq!(plan.findings.len(), 1, "{plan}");
     }
@@ -461,14 +461,14 @@ fn a_region_that_is_not_looked_at_is_told_and_orphans_nobody() {
     let asking = role("payments").grant("payments/api@us-west-2/analytics").trusting();
     let mut world = snapshot([asking], [cluster("prod-eu")], []);
     world.regions.insert("eu-west-1".parse().unwrap());
-    assert_snapshot!(printed(Duty::Grants, &world), @"
+    assert_snapshot!(printed(usual(), &world), @"
     ! region not configured: payments/api role payments (payments/api@us-west-2/analytics): podgrant does not look at clusters in us-west-2; add it to PODGRANT_REGIONS
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
     ");
     assert_snapshot!(printed(Duty::Orphans { grace: 0 }, &world), @"Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.");
     // Where every region is looked at, the cluster is just not there.
     world.regions.insert("us-west-2".parse().unwrap());
-    assert_snapshot!(printed(Duty::Grants, &world), @"
+    assert_snapshot!(printed(usual(), &world), @"
     ! no such cluster: payments/api role payments (payments/api@us-west-2/analytics): no configured region has a cluster us-west-2/analytics; the grant is made when there is one
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
     ");
