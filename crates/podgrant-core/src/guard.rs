@@ -6,6 +6,7 @@
 use crate::model::Snapshot;
 use crate::outcome::{Finding, FindingKind, Wait};
 use crate::plan::{Change, Plan};
+use crate::trust::manage::keeps_what_is_not_ours;
 
 /// How much one pass may take away.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -90,6 +91,10 @@ pub fn guard(plan: Plan, snapshot: &Snapshot, limits: &Limits) -> Approved {
 fn foreign(change: &Change) -> Option<String> {
     if let Change::RemoveAgent { agent, .. } = change {
         return (!agent.managed).then(|| "podgrant did not install this agent".to_owned());
+    }
+    if let Change::AmendTrust { policy_before, policy, .. } = change {
+        return (!keeps_what_is_not_ours(policy_before, policy))
+            .then(|| "it would change what is not podgrant's in the trust policy".to_owned());
     }
     let association = change.existing()?;
     match (&association.mark, &association.owner) {

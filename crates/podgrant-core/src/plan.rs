@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::mark::Mark;
 use crate::model::{Agent, Association, Cluster, Role, Scope, Snapshot};
-use crate::names::{AssociationId, ClusterId, RoleArn, Workload};
+use crate::names::{AssociationId, ClusterId, RoleArn, RoleId, Workload};
 use crate::outcome::{Finding, Wait};
 use crate::tags::TagKeys;
+use crate::trust::{PODS_PRINCIPAL, manage};
 
 mod grants;
 mod orphans;
@@ -28,6 +29,15 @@ pub enum Change {
     Update { association: Association, mark: Mark },
     /// Take one of ours away.
     Revoke { association: Association, reason: RevokeReason },
+    /// Let EKS Pod Identity assume a role as its grants need: in its trust policy,
+    /// statements of ours are added or replaced, and no others.
+    AmendTrust {
+        role: RoleArn,
+        role_id: RoleId,
+        /// The document that the decision was made from.
+        policy_before: String,
+        policy: String,
+    },
     /// Install the agent add-on.
     InstallAgent {
         cluster: ClusterId,
@@ -196,6 +206,8 @@ impl Change {
         Some(match self {
             Self::Create { mark, .. } => &mark.cluster,
             Self::Update { association, .. } | Self::Revoke { association, .. } => &association.cluster,
+            // A role is of no cluster.
+            Self::AmendTrust { .. } => return None,
             Self::InstallAgent { cluster, .. }
             | Self::UpdateAgent { cluster, .. }
             | Self::RemoveAgent { cluster, .. }
@@ -223,7 +235,10 @@ impl Change {
 
     /// The role that the change is about.
     pub fn role(&self) -> Option<&RoleArn> {
-        self.mark().map(|mark| &mark.role_arn)
+        match self {
+            Self::AmendTrust { role, .. } => Some(role),
+            _ => self.mark().map(|mark| &mark.role_arn),
+        }
     }
 
     /// Whether something loses what it has.
@@ -239,6 +254,8 @@ impl Change {
 
     fn sort_key(&self) -> (Option<&ClusterId>, Option<&Workload>, u8, Option<&AssociationId>) {
         let kind = match self {
+            // Before all that leans on it: it has no cluster, and sorts first.
+            Self::AmendTrust { .. } => 0,
             Self::AnnounceCluster { .. } | Self::OpenKubernetes { .. } => 0,
             Self::InstallAgent { .. } => 1,
             Self::UpdateAgent { .. } => 1,
@@ -275,6 +292,7 @@ impl fmt::Display for Change {
                 write!(f, "~ {}  {}", association.cluster, association.workload)?;
                 fmt_update(f, association, mark)
             }
+            Self::AmendTrust { role, policy_before, policy, .. } => fmt_trust(f, role, policy_before, policy),
             Self::Revoke { association, reason } => {
                 write!(f, "- {}  {}", association.cluster, association.workload)?;
                 if let Some(role) = self.role() {
@@ -371,6 +389,23 @@ fn fmt_update(f: &mut fmt::Formatter<'_>, association: &Association, new: &Mark)
     Ok(())
 }
 
+/// Whom the statements of ours are for now, and whom they no longer are.
+fn fmt_trust(f: &mut fmt::Formatter<'_>, role: &RoleArn, before: &str, after: &str) -> fmt::Result {
+    let (before, after) = (manage::subjects(before), manage::subjects(after));
+    let listed =
+        |subjects: Vec<&String>| subjects.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let new = match listed(after.difference(&before).collect()) {
+        // The same are written anew: somebody had changed them.
+        none if none.is_empty() => listed(after.iter().collect()),
+        new => new,
+    };
+    write!(f, "~ role {}  trust policy: + allows {PODS_PRINCIPAL} for {new}", role.role_name())?;
+    match listed(before.difference(&after).collect()) {
+        none if none.is_empty() => Ok(()),
+        gone => write!(f, "  - no longer for {gone}"),
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for change in &self.changes {
@@ -390,7 +425,10 @@ impl fmt::Display for Plan {
                 c,
                 Change::Create { .. } | Change::InstallAgent { .. } | Change::OpenKubernetes { .. }
             )),
-            count(|c| matches!(c, Change::Update { .. } | Change::UpdateAgent { .. })),
+            count(|c| matches!(
+                c,
+                Change::Update { .. } | Change::AmendTrust { .. } | Change::UpdateAgent { .. }
+            )),
             count(|c| matches!(c, Change::Revoke { .. } | Change::RemoveAgent { .. })),
             self.unchanged,
             self.waits.len(),

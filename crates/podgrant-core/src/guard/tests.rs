@@ -69,6 +69,30 @@ fn what_is_not_ours_is_not_touched_whatever_the_plan_says() {
 }
 
 #[test]
+fn a_trust_policy_is_amended_by_statements_of_ours_and_no_others() {
+    let before = r#"{"Version":"2012-10-17","Statement":[{"Sid":"Mine","Effect":"Deny","Principal":"*","Action":"sts:*"}]}"#;
+    let amend = |policy: &str| Change::AmendTrust {
+        role: role("payments").arn,
+        role_id: role("payments").id,
+        policy_before: before.to_owned(),
+        policy: policy.to_owned(),
+    };
+    let ours = r#"{"Sid":"PodgrantManaged1","Effect":"Allow","Principal":{"Service":"pods.eks.amazonaws.com"},"Action":"sts:*"}"#;
+    let plan = plan_of([
+        amend(&before.replace("]}", &format!(",{ours}]}}"))),
+        amend(&format!(r#"{{"Version":"2012-10-17","Statement":[{ours}]}}"#)),
+        amend(&before.replace("]}", r#",{"Effect":"Allow","Principal":"*","Action":"sts:*"}]}"#)),
+    ]);
+    // It takes nothing away: neither a partial view nor a limit binds it.
+    let limits = Limits { deletions: 0, share: 0.0, share_from: 0 };
+    assert_snapshot!(printed(&guard(plan, &view(Vec::new()).with_gap(None), &limits)), @"
+    ~ role payments  trust policy: + allows pods.eks.amazonaws.com for _/_@_
+    ! withheld: role payments: it would change what is not podgrant's in the trust policy
+    ! withheld: role payments: it would change what is not podgrant's in the trust policy
+    ");
+}
+
+#[test]
 fn a_partial_view_takes_nothing_away_and_lets_the_rest_pass() {
     let mine = ours(&role("payments"), "prod-eu", "a/b@prod-eu");
     // The gap may be anywhere: what is missing there may be what keeps this.

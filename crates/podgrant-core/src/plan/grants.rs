@@ -9,6 +9,7 @@ use crate::names::{ClusterId, RoleArn, Workload};
 use crate::outcome::{Finding, FindingKind, FollowUp, Wait};
 use crate::subject::{ClusterSelector, Subject};
 use crate::tags::{Grant, RoleTags, TagKeys, TagProblem};
+use crate::trust::manage::{self, Wanted};
 use crate::trust::{TrustPolicy, Use};
 
 /// A role, and what its tags ask for.
@@ -19,22 +20,29 @@ struct Asking<'a> {
     trust: TrustPolicy,
     /// Why its trust policy stands in the way of every grant, if it does.
     distrust: Option<String>,
+    /// Why podgrant does not mend its trust policy, though it was asked to.
+    unmanaged: Option<String>,
 }
 
 impl<'a> Asking<'a> {
     fn new(role: &'a Role, keys: &TagKeys) -> Self {
         let (tags, problems) = RoleTags::parse(keys, &role.tags);
         let trust = TrustPolicy::read(&role.trust_policy);
-        let mut asking = Self { role, tags, problems, trust, distrust: None };
+        let mut asking = Self { role, tags, problems, trust, distrust: None, unmanaged: None };
+        asking.distrust = asking.distrusted(keys);
+        asking
+    }
+
+    fn distrusted(&self, keys: &TagKeys) -> Option<String> {
         // With a bad tag, what stands keeps what it was made with, on or off.
-        let session_tags_off = match asking.problem_with(&keys.key(SESSION_TAGS)) {
-            None => Some(asking.tags.session_tags_off),
+        let session_tags_off = match self.problem_with(&keys.key(SESSION_TAGS)) {
+            None => Some(self.tags.session_tags_off),
             Some(_) => None,
         };
-        if !asking.tags.grants.is_empty() {
-            asking.distrust = asking.trust.allows(&asking.usage(session_tags_off, None)).err();
+        if self.tags.grants.is_empty() {
+            return None;
         }
-        asking
+        self.trust.allows(&self.usage(session_tags_off, None)).err()
     }
 
     fn usage<'u>(
@@ -90,9 +98,11 @@ struct Claim<'a> {
 /// association in scope and subtract each reason to keep it.
 pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys) -> Plan {
     let mut plan = Plan::default();
-    let asking: AskingRoles<'_> =
+    let mut asking: AskingRoles<'_> =
         snapshot.roles.values().map(|role| (&role.arn, Asking::new(role, keys))).collect();
     let standing = by_place(snapshot);
+    plan.changes
+        .extend(asking.values_mut().filter_map(|asking| manage_trust(snapshot, keys, &standing, asking)));
 
     let mut claims: BTreeMap<(ClusterId, Workload), Vec<Claim<'_>>> = BTreeMap::new();
     for asking in asking.values() {
@@ -100,14 +110,12 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys) -> Plan {
         if snapshot.scope.clusters.is_none() {
             plan.findings.extend(role_findings(asking, keys));
         }
-        let mut refused_somewhere = false;
         for grant in &asking.tags.grants {
             let Some(workload) = grant.subject.workload() else { continue };
             for cluster in targets(snapshot, keys, asking, grant, &mut plan.findings) {
                 let holder = standing.get(&(&cluster.id, &workload)).and_then(|standing| standing.managed());
                 let refusal = trust_refusal(keys, asking, grant, cluster, &workload, holder);
                 let trusting = asking.distrust.is_none() && refusal.is_none();
-                refused_somewhere |= refusal.is_some();
                 plan.findings.extend(refusal);
                 claims.entry((cluster.id.clone(), workload.clone())).or_default().push(Claim {
                     asking,
@@ -115,9 +123,6 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys) -> Plan {
                     trusting,
                 });
             }
-        }
-        if refused_somewhere && snapshot.scope.clusters.is_none() {
-            plan.findings.extend(trust_not_managed(asking, keys));
         }
     }
 
@@ -170,21 +175,107 @@ fn role_findings(asking: &Asking<'_>, keys: &TagKeys) -> Vec<Finding> {
         ));
     }
     if let Some(distrust) = &asking.distrust {
-        findings.push(finding(FindingKind::TrustPolicy, None, distrust.clone()));
-        findings.extend(trust_not_managed(asking, keys));
+        findings.push(finding(FindingKind::TrustPolicy, None, unmended(asking, keys, distrust)));
     }
     findings
 }
 
-fn trust_not_managed(asking: &Asking<'_>, keys: &TagKeys) -> Option<Finding> {
-    asking.tags.manage_trust.then(|| Finding {
-        kind: FindingKind::NotSupported,
-        role: Some(asking.role.arn.clone()),
-        cluster: None,
-        workload: None,
-        grant: None,
-        reason: format!("{} = manage: this version does not change trust policies", keys.key("trust")),
-    })
+/// A refusal, and why podgrant leaves it at that where it was asked to mend it.
+fn unmended(asking: &Asking<'_>, keys: &TagKeys, refusal: &str) -> String {
+    match &asking.unmanaged {
+        None => refusal.to_owned(),
+        Some(why) => {
+            format!("{refusal}; {} = manage does not change the trust policy: {why}", keys.key("trust"))
+        }
+    }
+}
+
+/// Has the role trust EKS Pod Identity as its grants need, where it does not and a tag
+/// says that podgrant may. The role is then judged by the policy as it will be.
+fn manage_trust(
+    snapshot: &Snapshot,
+    keys: &TagKeys,
+    standing: &BTreeMap<(&ClusterId, &Workload), &Association>,
+    asking: &mut Asking<'_>,
+) -> Option<Change> {
+    if !asking.tags.manage_trust {
+        return None;
+    }
+    let mut places = Vec::new();
+    for grant in &asking.tags.grants {
+        let Some(workload) = grant.subject.workload() else { continue };
+        for cluster in targets(snapshot, keys, asking, grant, &mut Vec::new()) {
+            let holder = standing.get(&(&cluster.id, &workload)).and_then(|standing| standing.managed());
+            places.push((asking.session_tags_off(keys, holder), cluster, workload.clone()));
+        }
+    }
+    let mut uses: Vec<Use<'_>> = places
+        .iter()
+        .map(|(off, cluster, workload)| asking.usage(Some(*off), Some((*cluster, workload))))
+        .collect();
+    if uses.is_empty() {
+        // Nothing is written before there is a place for it; what would be in the way is told.
+        uses.push(asking.usage(Some(asking.tags.session_tags_off), None));
+    }
+    let mut wanted = Wanted {
+        role: &asking.role.arn,
+        session_tags_off: asking.tags.session_tags_off,
+        grants: &asking.tags.grants,
+        in_doubt: !asking.problems.is_empty(),
+        uses,
+    };
+    // IAM lets nobody change a role that a service is linked to, nor AWS's own (IAM user guide, "Service-linked roles").
+    let is_awss_own =
+        ["/aws-service-role/", "/aws-reserved/"].iter().any(|path| asking.role.arn.as_str().contains(path));
+    let unclear = [SESSION_TAGS, TARGET_ROLE].map(|name| asking.problem_with(&keys.key(name)));
+    let mut amended = match unclear.into_iter().flatten().next() {
+        // Its conditions hang on session tags, and without its target role it gets nothing new.
+        Some(problem) => Err(format!("tag {} does not parse; mend it first", problem.key)),
+        None if is_awss_own => Err("AWS keeps this role to itself".to_owned()),
+        None => manage::amended(&asking.role.trust_policy, &wanted),
+    };
+    if matches!(amended, Ok(Some(_))) && needs_old_trust(snapshot, asking) {
+        wanted.in_doubt = true;
+        amended = manage::amended(&asking.role.trust_policy, &wanted);
+    }
+    match amended {
+        Ok(None) => None,
+        Ok(Some(policy)) => {
+            let change = Change::AmendTrust {
+                role: asking.role.arn.clone(),
+                role_id: asking.role.id.clone(),
+                policy_before: asking.role.trust_policy.clone(),
+                policy: policy.clone(),
+            };
+            let needed = !places.is_empty();
+            asking.trust = TrustPolicy::read(&policy);
+            asking.distrust = asking.distrusted(keys);
+            needed.then_some(change)
+        }
+        Err(why) => {
+            asking.unmanaged = Some(why);
+            None
+        }
+    }
+}
+
+/// Whether something stands, or may stand out of view, that the role's grants no longer
+/// make: no trust goes before it does, and the guard may hold that back.
+fn needs_old_trust(snapshot: &Snapshot, asking: &Asking<'_>) -> bool {
+    let asks_for = |association: &Association| {
+        snapshot.clusters.get(&association.cluster).is_some_and(|cluster| {
+            let mut subjects = asking.tags.grants.iter().map(|grant| &grant.subject);
+            subjects.any(|subject| subject.means(&association.workload) && subject.clusters.matches(cluster))
+        })
+    };
+    let outlives = |association: &Association| {
+        association.managed().is_some_and(|mark| {
+            let turns_tags_on = mark.session_tags_off && !asking.tags.session_tags_off;
+            mark.role_arn == asking.role.arn && (turns_tags_on || !asks_for(association))
+        })
+    };
+    let sees_all = snapshot.gaps.is_empty() && snapshot.scope.clusters.is_none();
+    !sees_all || snapshot.associations.iter().any(outlives)
 }
 
 /// Why the role's trust policy stands in the way of this grant in this place. What
@@ -208,7 +299,7 @@ fn trust_refusal(
         cluster: Some(cluster.id.clone()),
         workload: Some(workload.clone()),
         grant: Some(grant.subject.to_string()),
-        reason,
+        reason: unmended(asking, keys, &reason),
     })
 }
 

@@ -7,6 +7,7 @@ mod changes;
 mod oracle;
 mod orphans;
 mod refusals;
+mod trust;
 
 const PROD: &str = "payments/api@prod-eu";
 

@@ -242,7 +242,8 @@ fn apply(changes: &[Change], view: &mut Snapshot) {
                 view.associations.retain(|a| a != association);
                 assert_eq!(view.associations.len(), count - 1, "not there: {change}");
             }
-            Change::InstallAgent { .. }
+            Change::AmendTrust { .. }
+            | Change::InstallAgent { .. }
             | Change::UpdateAgent { .. }
             | Change::RemoveAgent { .. }
             | Change::OpenKubernetes { .. }
