@@ -21,12 +21,14 @@ pub use orphans::plan_orphans;
 
 /// One change to AWS.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "a plan holds few changes, and most of them are large")]
 pub enum Change {
     /// Make an association as the mark says.
     Create { workload: Workload, mark: Mark },
     /// Make one of ours as the mark says; it stays in place meanwhile.
     Update { association: Association, mark: Mark },
+    /// Make one that somebody else made ours, at the word of its own role's tag: mark it,
+    /// and bring it to what the mark says.
+    Adopt { association: Association, mark: Mark },
     /// Take one of ours away.
     Revoke { association: Association, reason: RevokeReason },
     /// Let EKS Pod Identity assume a role as its grants need: in its trust policy,
@@ -105,7 +107,7 @@ impl fmt::Display for RevokeReason {
 /// `Display` is the dry run: the plan printed is the plan applied.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
-    /// Sorted by cluster and workload.
+    /// Sorted by cluster and workload, after what is of no cluster: roles' trust policies, by ARN.
     pub changes: Vec<Change>,
     pub findings: Vec<Finding>,
     pub waits: Vec<Wait>,
@@ -197,7 +199,9 @@ impl Change {
     /// The association that stands, for changes to one.
     pub fn existing(&self) -> Option<&Association> {
         match self {
-            Self::Update { association, .. } | Self::Revoke { association, .. } => Some(association),
+            Self::Update { association, .. }
+            | Self::Adopt { association, .. }
+            | Self::Revoke { association, .. } => Some(association),
             _ => None,
         }
     }
@@ -205,7 +209,9 @@ impl Change {
     pub fn cluster(&self) -> Option<&ClusterId> {
         Some(match self {
             Self::Create { mark, .. } => &mark.cluster,
-            Self::Update { association, .. } | Self::Revoke { association, .. } => &association.cluster,
+            Self::Update { association, .. }
+            | Self::Adopt { association, .. }
+            | Self::Revoke { association, .. } => &association.cluster,
             // A role is of no cluster.
             Self::AmendTrust { .. } => return None,
             Self::InstallAgent { cluster, .. }
@@ -227,7 +233,7 @@ impl Change {
     /// The mark that is written; for a removal, the one that goes.
     pub fn mark(&self) -> Option<&Mark> {
         match self {
-            Self::Create { mark, .. } | Self::Update { mark, .. } => Some(mark),
+            Self::Create { mark, .. } | Self::Update { mark, .. } | Self::Adopt { mark, .. } => Some(mark),
             Self::Revoke { association, .. } => association.mark.as_ref(),
             _ => None,
         }
@@ -262,7 +268,7 @@ impl Change {
             Self::RemoveAgent { .. } => 1,
             Self::AnnounceAgent { .. } => 2,
             Self::Create { .. } => 3,
-            Self::Update { .. } => 4,
+            Self::Update { .. } | Self::Adopt { .. } => 4,
             Self::Revoke { .. } => 5,
         };
         (self.cluster(), self.workload(), kind, self.existing().map(|association| &association.id))
@@ -291,6 +297,10 @@ impl fmt::Display for Change {
             Self::Update { association, mark } => {
                 write!(f, "~ {}  {}", association.cluster, association.workload)?;
                 fmt_update(f, association, mark)
+            }
+            Self::Adopt { association, mark } => {
+                write!(f, "* {}  {}", association.cluster, association.workload)?;
+                fmt_adopt(f, association, mark)
             }
             Self::AmendTrust { role, policy_before, policy, .. } => fmt_trust(f, role, policy_before, policy),
             Self::Revoke { association, reason } => {
@@ -389,6 +399,22 @@ fn fmt_update(f: &mut fmt::Formatter<'_>, association: &Association, new: &Mark)
     Ok(())
 }
 
+/// What an adoption changes beside the mark, from what EKS does now.
+fn fmt_adopt(f: &mut fmt::Formatter<'_>, association: &Association, new: &Mark) -> fmt::Result {
+    write!(f, "  role {}  adopted", new.role_arn.role_name())?;
+    if let Some(record) = &association.record {
+        if record.session_tags_off != new.session_tags_off {
+            let word = |off| if off { "off" } else { "on" };
+            write!(f, "  session tags {} -> {}", word(record.session_tags_off), word(new.session_tags_off))?;
+        }
+        let (old, new) = (record.target_role.as_deref(), new.target_role.as_ref().map(RoleArn::as_str));
+        if old != new {
+            write!(f, "  target role {} -> {}", old.unwrap_or("none"), new.unwrap_or("none"))?;
+        }
+    }
+    write!(f, "  ({})", new.subject)
+}
+
 /// Whom the statements of ours are for now, and whom they no longer are.
 fn fmt_trust(f: &mut fmt::Formatter<'_>, role: &RoleArn, before: &str, after: &str) -> fmt::Result {
     let (before, after) = (manage::subjects(before), manage::subjects(after));
@@ -427,7 +453,10 @@ impl fmt::Display for Plan {
             )),
             count(|c| matches!(
                 c,
-                Change::Update { .. } | Change::AmendTrust { .. } | Change::UpdateAgent { .. }
+                Change::Update { .. }
+                    | Change::Adopt { .. }
+                    | Change::AmendTrust { .. }
+                    | Change::UpdateAgent { .. }
             )),
             count(|c| matches!(c, Change::Revoke { .. } | Change::RemoveAgent { .. })),
             self.unchanged,

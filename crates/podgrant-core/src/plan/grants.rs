@@ -65,6 +65,14 @@ impl<'a> Asking<'a> {
             .map_or(self.tags.session_tags_off, |mark| mark.session_tags_off)
     }
 
+    /// Whether an association that somebody else made is to be ours. What stands keeps
+    /// what it has while the tag that would change it does not parse.
+    fn adopts(&self, keys: &TagKeys, association: &Association) -> bool {
+        self.tags.adopt
+            && self.problem_with(&keys.key(SESSION_TAGS)).is_none()
+            && association.may_be_adopted_by(&self.role.arn)
+    }
+
     /// The problem with one of the role's tags, if it has one. IAM holds keys that
     /// differ only in case to be the same key.
     fn problem_with(&self, key: &str) -> Option<&TagProblem> {
@@ -400,6 +408,8 @@ fn settle(
 ) -> bool {
     let Place { cluster, workload, standing, .. } = *place;
     let holder = standing.and_then(Association::managed);
+    let adopts =
+        |claim: &Claim<'_>| standing.is_some_and(|association| claim.asking.adopts(keys, association));
     // Who stands keeps its place while it claims it; otherwise the older role.
     let winner = claims
         .iter()
@@ -412,7 +422,7 @@ fn settle(
         })
         .min_by_key(|claim| {
             let role = claim.asking.role;
-            let stands = holder.is_some_and(|mark| mark.role_arn == role.arn);
+            let stands = holder.is_some_and(|mark| mark.role_arn == role.arn) || adopts(claim);
             (!stands, role.created_at, &role.arn, &claim.grant)
         });
     let Some(winner) = winner else {
@@ -467,21 +477,16 @@ fn settle(
     };
     match (standing, holder) {
         (None, _) => plan.changes.push(Change::Create { workload: workload.clone(), mark }),
+        (Some(association), None) if adopts(winner) => {
+            plan.changes.push(Change::Adopt { association: association.clone(), mark });
+        }
         (Some(association), None) => {
             let satisfied = association.agrees_with(&mark);
             if satisfied {
                 plan.unchanged += 1;
             } else {
-                let owner = association.owner.as_deref().unwrap_or("someone else");
-                plan.findings.push(refusal(
-                    FindingKind::ForeignAssociation,
-                    winner,
-                    format!(
-                        "association {} stands there, made by {owner}; podgrant never touches it: \
-                         delete it, or take the grant back",
-                        association.id
-                    ),
-                ));
+                let reason = foreign_association(keys, winner.asking, association);
+                plan.findings.push(refusal(FindingKind::ForeignAssociation, winner, reason));
             }
         }
         (Some(_), Some(holder))
@@ -505,6 +510,30 @@ fn settle(
         }
     }
     true
+}
+
+/// What is to be said of an association that is not ours and stands in the way.
+fn foreign_association(keys: &TagKeys, asking: &Asking<'_>, association: &Association) -> String {
+    let owner = association.owner.as_deref().unwrap_or("someone else");
+    let stands = format!("association {} stands there, made by {owner}", association.id);
+    let never = format!("{stands}; podgrant never touches it: delete it, or take the grant back");
+    let adopt = keys.key("adopt");
+    match &association.record {
+        // Of one that was not described, nobody knows what it has.
+        Some(record) if asking.tags.adopt && association.mark.is_none() && association.owner.is_none() => {
+            match asking.problem_with(&keys.key(SESSION_TAGS)) {
+                Some(problem) if record.role_arn == asking.role.arn.as_str() => {
+                    format!("{stands}; {adopt} = on takes it when tag {} parses", problem.key)
+                }
+                _ => format!(
+                    "{stands}, and has the role {}; {adopt} = on takes only an association that already has the \
+                     role that asks: change its role, delete it, or take the grant back",
+                    record.role_arn
+                ),
+            }
+        }
+        _ => never,
+    }
 }
 
 /// Whether the winner's pods get no session tags. A change that its own trust policy can't stand was refused

@@ -2,6 +2,7 @@ use super::*;
 use crate::fixtures::{cluster, cluster_id, foreign, ours, role, snapshot};
 use crate::{Role, TagKeys};
 
+mod adoption;
 mod agents;
 mod changes;
 mod oracle;

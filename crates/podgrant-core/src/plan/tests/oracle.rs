@@ -5,6 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::AssociationRecord;
+use crate::trust::manage::keeps_what_is_not_ours;
+use crate::trust::{TrustPolicy, Use};
 use crate::{Association, Limits, RoleArn, guard};
 
 const ROLES: [&str; 3] = ["ann", "bob", "cyd"];
@@ -27,6 +29,11 @@ struct RoleDrawn {
     made_again: bool,
     /// For each of [`CLUSTERS`]: whether its trust policy holds there.
     trusting: [bool; 3],
+    /// podgrant may amend its trust policy.
+    manage: bool,
+    /// And does not understand it.
+    sealed: bool,
+    adopt: bool,
     /// A part of `podgrant/grant` that does not parse.
     bad_grant: bool,
     bad_target: bool,
@@ -66,7 +73,12 @@ fn world() -> impl Strategy<Value = World> {
     let role = (
         prop::bool::weighted(0.8),
         prop::bool::weighted(0.2),
-        prop_oneof![3 => Just([true; 3]), 1 => Just([false; 3]), 2 => any::<[bool; 3]>()],
+        (
+            prop_oneof![3 => Just([true; 3]), 1 => Just([false; 3]), 2 => any::<[bool; 3]>()],
+            any::<bool>(),
+            prop::bool::weighted(0.2),
+        ),
+        any::<bool>(),
         prop::bool::weighted(0.2),
         prop::bool::weighted(0.1),
         any::<bool>(),
@@ -74,11 +86,24 @@ fn world() -> impl Strategy<Value = World> {
         prop::collection::vec((0..3_usize, 0..SELECTORS.len()), 0..4),
     )
         .prop_map(
-            |(exists, made_again, trusting, bad_grant, bad_target, session_tags_off, born, grants)| {
+            |(
+                exists,
+                made_again,
+                (trusting, manage, sealed),
+                adopt,
+                bad_grant,
+                bad_target,
+                session_tags_off,
+                born,
+                grants,
+            )| {
                 RoleDrawn {
                     exists,
                     made_again,
                     trusting,
+                    manage,
+                    sealed,
+                    adopt,
                     bad_grant,
                     bad_target,
                     session_tags_off,
@@ -91,7 +116,7 @@ fn world() -> impl Strategy<Value = World> {
         3 => Just(StandingDrawn::Nothing),
         5 => (0..3_usize, prop::bool::weighted(0.3), any::<bool>())
             .prop_map(|(role, labelled, described)| StandingDrawn::Ours { role, labelled, described }),
-        1 => prop::option::of(0..3_usize).prop_map(|grants| StandingDrawn::Theirs { grants }),
+        2 => prop::option::of(0..3_usize).prop_map(|grants| StandingDrawn::Theirs { grants }),
         1 => (0..3_usize).prop_map(|role| StandingDrawn::Owned { role }),
     ];
     (
@@ -136,10 +161,21 @@ fn built(world: &World) -> Snapshot {
             .map(|(name, _)| cluster(name).arn)
             .collect();
         built = match trusted.len() {
-            0 => built,
+            0 => built.amendable(),
             3 => built.trusting(),
             _ => built.trusting_where(&format!(r#"{{"ArnLike":{{"aws:SourceArn":{trusted:?}}}}}"#)),
         };
+        if drawn.sealed {
+            built.trust_policy = built.trust_policy.replacen('{', r#"{"Unknown":1,"#, 1);
+        }
+        built.tags.remove("podgrant/trust");
+        for (key, value, _) in
+            [("podgrant/trust", "manage", drawn.manage), ("podgrant/adopt", "on", drawn.adopt)]
+                .into_iter()
+                .filter(|(.., so)| *so)
+        {
+            built = built.tagged(key, value);
+        }
         view.roles.insert(built.arn.clone(), built);
     }
     for (name, open) in CLUSTERS.iter().zip(&world.open) {
@@ -175,6 +211,28 @@ fn built(world: &World) -> Snapshot {
     view
 }
 
+impl RoleDrawn {
+    /// Whether it is trusted on a cluster for what it asks there, now or after this pass.
+    fn trusts(&self, cluster: usize) -> bool {
+        self.trusting[cluster] || (self.manage && !self.sealed && !self.bad_target)
+    }
+}
+
+impl World {
+    fn asks(&self, role: usize, place: usize) -> bool {
+        let (cluster, workload) = (place / 3, place % 3);
+        self.roles[role].exists
+            && self.roles[role].grants.iter().any(|(w, selector)| {
+                *w == workload && SELECTORS[*selector].1.is_some_and(|clusters| clusters.contains(&cluster))
+            })
+    }
+
+    /// Asking, and nothing wrong with it.
+    fn may_have(&self, role: usize, place: usize) -> bool {
+        self.asks(role, place) && self.roles[role].trusts(place / 3) && !self.roles[role].bad_target
+    }
+}
+
 /// Who should hold a place: `Some(None)` where nobody should, `None` where what
 /// stands must stay as it is.
 fn rightful(world: &World, place: usize) -> Option<Option<usize>> {
@@ -182,22 +240,20 @@ fn rightful(world: &World, place: usize) -> Option<Option<usize>> {
     let holder = match world.standing[place] {
         StandingDrawn::Nothing => None,
         StandingDrawn::Ours { role, labelled, .. } => Some((role, labelled)),
-        StandingDrawn::Theirs { .. } | StandingDrawn::Owned { .. } => return None,
+        // Adopted by the role that it has, and by no other.
+        StandingDrawn::Theirs { grants } => {
+            let adopts = |role: &usize| world.roles[*role].adopt && world.may_have(*role, place);
+            return grants.filter(adopts).filter(|_| world.open[cluster]).map(Some);
+        }
+        StandingDrawn::Owned { .. } => return None,
     };
     if !world.open[cluster] {
         return None;
     }
-    let asks = |role: usize| {
-        world.roles[role].exists
-            && world.roles[role].grants.iter().any(|(w, selector)| {
-                *w == workload && SELECTORS[*selector].1.is_some_and(|clusters| clusters.contains(&cluster))
-            })
-    };
-    let sound = |role: usize| world.roles[role].trusting[cluster] && !world.roles[role].bad_target;
     if let Some((role, labelled)) = holder {
         let drawn = &world.roles[role];
-        let trusted = drawn.trusting[cluster] || !drawn.made_again;
-        if asks(role) && trusted {
+        let trusted = drawn.trusts(cluster) || !drawn.made_again;
+        if world.asks(role, place) && trusted {
             return Some(Some(role));
         }
         let refused_as_ambiguous = drawn
@@ -209,7 +265,7 @@ fn rightful(world: &World, place: usize) -> Option<Option<usize>> {
             return None;
         }
     }
-    let others: Vec<usize> = (0..3).filter(|role| asks(*role) && sound(*role)).collect();
+    let others: Vec<usize> = (0..3).filter(|role| world.may_have(*role, place)).collect();
     let heir = others.into_iter().min_by_key(|role| (world.roles[*role].born, *role));
     match (holder, heir) {
         // Left to clean-up-orphans.
@@ -237,13 +293,28 @@ fn apply(changes: &[Change], view: &mut Snapshot) {
                 });
                 standing.mark = Some(mark.clone());
             }
+            Change::Adopt { association, mark } => {
+                let standing = view.associations.iter_mut().find(|a| *a == association);
+                let standing = standing.unwrap_or_else(|| panic!("not there: {change}"));
+                standing.record = Some(AssociationRecord {
+                    // It takes over what it meets.
+                    role_arn: standing.record.as_ref().unwrap().role_arn.clone(),
+                    session_tags_off: mark.session_tags_off,
+                    target_role: mark.target_role.as_ref().map(ToString::to_string),
+                });
+                standing.mark = Some(mark.clone());
+            }
+            Change::AmendTrust { role, role_id, policy_before, policy } => {
+                let role = view.roles.get_mut(role).unwrap_or_else(|| panic!("not there: {change}"));
+                assert_eq!((&role.id, &role.trust_policy), (role_id, policy_before));
+                role.trust_policy = policy.clone();
+            }
             Change::Revoke { association, .. } => {
                 let count = view.associations.len();
                 view.associations.retain(|a| a != association);
                 assert_eq!(view.associations.len(), count - 1, "not there: {change}");
             }
-            Change::AmendTrust { .. }
-            | Change::InstallAgent { .. }
+            Change::InstallAgent { .. }
             | Change::UpdateAgent { .. }
             | Change::RemoveAgent { .. }
             | Change::OpenKubernetes { .. }
@@ -267,13 +338,19 @@ fn holder_of(view: &Snapshot, place: usize) -> Option<(RoleArn, crate::RoleId)> 
     association.mark.as_ref().map(|mark| (mark.role_arn.clone(), mark.role_id.clone()))
 }
 
-fn not_ours(view: &Snapshot) -> Vec<&Association> {
-    view.associations.iter().filter(|a| a.managed().is_none()).collect()
-}
-
 fn at(view: &Snapshot, place: usize) -> Option<&Association> {
     let at = foreign(CLUSTERS[place / 3], WORKLOADS[place % 3]);
     view.associations.iter().find(|a| a.arn == at.arn)
+}
+
+/// The same change. What an amended policy adds hangs on the role's tags; what it takes
+/// out, on what is seen to stand.
+fn same(one: &Change, other: &Change) -> bool {
+    let amended = |change: &Change| match change {
+        Change::AmendTrust { role, .. } => Some(role.clone()),
+        _ => None,
+    };
+    one == other || amended(one).is_some_and(|role| amended(other) == Some(role))
 }
 
 const BOTH: [Duty; 2] = [Duty::Grants, Duty::Orphans { grace: 0 }];
@@ -302,6 +379,14 @@ proptest! {
                     prop_assert_ne!(mark.subject.clusters.to_string(), "then=so", "place {}", place);
                     prop_assert!(mark.label.is_empty(), "place {}", place);
                     prop_assert!(association.record.is_none() || association.agrees_with(mark), "place {}", place);
+                    // And is trusted for it, if it has any say in that.
+                    let usage = Use {
+                        account: role.arn.account(),
+                        session_tags_off: Some(mark.session_tags_off),
+                        place: Some((&after.clusters[&association.cluster], &association.workload)),
+                    };
+                    let trusted = TrustPolicy::read(&role.trust_policy).allows(&usage);
+                    prop_assert_eq!(trusted.is_ok(), drawn.trusts(place / 3), "place {}: {:?}", place, trusted);
                 }
             }
         }
@@ -357,7 +442,15 @@ proptest! {
         for duty in BOTH {
             apply(decide(duty.clone(), &after).changes(), &mut after);
         }
-        prop_assert_eq!(not_ours(&before), not_ours(&after));
+        for place in 0..9 {
+            let Some(standing) = at(&before, place).filter(|standing| standing.managed().is_none()) else { continue };
+            let adopted = rightful(&world, place).is_some();
+            prop_assert!(adopted || at(&after, place) == Some(standing), "place {}", place);
+        }
+        for role in before.roles.values() {
+            let (was, is) = (&role.trust_policy, &after.roles[&role.arn].trust_policy);
+            prop_assert!(was == is || (role.tags.contains_key("podgrant/trust") && keeps_what_is_not_ours(was, is)), "{}", is);
+        }
     }
 
     #[test]
@@ -371,7 +464,7 @@ proptest! {
             // Nothing is invented for the lack of a view.
             let full = decide(duty.clone(), &whole);
             for change in approved.changes() {
-                prop_assert!(full.changes().contains(change), "{}", change);
+                prop_assert!(full.changes().iter().any(|other| same(change, other)), "{}", change);
             }
         }
     }
@@ -383,11 +476,17 @@ proptest! {
         let whole = built(&world);
         let full = decide(Duty::Grants, &whole);
         let by_cluster = decide(Duty::Grants, &whole.clone().scoped_to_cluster(CLUSTERS[cluster]));
-        for change in by_cluster.changes() {
+        // A role is of no cluster: its trust policy is amended as the whole would.
+        let (trust, by_cluster): (Vec<_>, Vec<_>) =
+            by_cluster.changes().iter().partition(|change| matches!(change, Change::AmendTrust { .. }));
+        for change in trust {
+            prop_assert!(full.changes().iter().any(|other| same(change, other)), "{}", change);
+        }
+        for change in &by_cluster {
             prop_assert_eq!(change.cluster(), Some(&cluster_id(CLUSTERS[cluster])));
         }
         let here: Vec<_> = full.changes().iter().filter(|c| c.cluster() == Some(&cluster_id(CLUSTERS[cluster]))).collect();
-        prop_assert_eq!(by_cluster.changes().iter().collect::<Vec<_>>(), here);
+        prop_assert_eq!(by_cluster, here);
 
         // One role's pass sees no other role: it takes from nobody else.
         let arn = old_role(role).arn;
@@ -415,7 +514,7 @@ proptest! {
                     WORKLOADS[*workload] == standing.workload.to_string()
                         && SELECTORS[*selector].1.is_some_and(|clusters| clusters.contains(&cluster))
                 });
-                prop_assert!(!asks || (drawn.made_again && !drawn.trusting[cluster]), "{}", change);
+                prop_assert!(!asks || (drawn.made_again && !drawn.trusts(cluster)), "{}", change);
             }
         }
     }
