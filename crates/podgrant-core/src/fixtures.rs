@@ -42,6 +42,12 @@ impl Role {
         self
     }
 
+    /// Trusted by nodes alone, and by a policy that podgrant may amend.
+    pub(crate) fn amendable(mut self) -> Self {
+        self.trust_policy = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"}]}"#.to_owned();
+        self.tagged("podgrant/trust", "manage")
+    }
+
     /// Trusting under a condition, by a statement with the Sid `EksPods`.
     pub(crate) fn trusting_where(mut self, condition: &str) -> Self {
         let statement = MISSING_STATEMENT.trim_start_matches('{').trim_end_matches('}');

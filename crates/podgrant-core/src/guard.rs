@@ -6,6 +6,7 @@
 use crate::model::Snapshot;
 use crate::outcome::{Finding, FindingKind, Wait};
 use crate::plan::{Change, Plan};
+use crate::trust::manage::keeps_what_is_not_ours;
 
 /// How much one pass may take away.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -91,14 +92,32 @@ fn foreign(change: &Change) -> Option<String> {
     if let Change::RemoveAgent { agent, .. } = change {
         return (!agent.managed).then(|| "podgrant did not install this agent".to_owned());
     }
+    if let Change::AmendTrust { policy_before, policy, .. } = change {
+        return (!keeps_what_is_not_ours(policy_before, policy))
+            .then(|| "it would change what is not podgrant's in the trust policy".to_owned());
+    }
     let association = change.existing()?;
+    if let Change::Adopt { association, mark } = change
+        && association.may_be_adopted_by(&mark.role_arn)
+        && association.cluster == mark.cluster
+        && mark.subject.means(&association.workload)
+    {
+        return None;
+    }
     match (&association.mark, &association.owner) {
         (_, Some(owner)) => Some(format!("association {} is owned by {owner}", association.id)),
+        (None, None) if matches!(change, Change::Adopt { .. }) => Some(format!(
+            "association {} is not known to have the role that would adopt it in this place",
+            association.id
+        )),
         (None, None) => Some(format!("association {} does not carry podgrant's mark", association.id)),
         (Some(mark), None) if association.managed().is_none() => Some(format!(
             "association {} carries the mark of {} on {}: it was copied, and is not podgrant's",
             association.id, mark.subject, mark.cluster
         )),
+        (Some(_), None) if matches!(change, Change::Adopt { .. }) => {
+            Some(format!("association {} is podgrant's already", association.id))
+        }
         (Some(_), None) => None,
     }
 }

@@ -238,6 +238,14 @@ impl Association {
         })
     }
 
+    /// Whether a role's tag may make it podgrant's: it carries no mark, nobody owns it,
+    /// and EKS's own record was read and has this very role. Nobody's access changes hands.
+    pub fn may_be_adopted_by(&self, role: &RoleArn) -> bool {
+        self.mark.is_none()
+            && self.owner.is_none()
+            && self.record.as_ref().is_some_and(|record| record.role_arn == role.as_str())
+    }
+
     /// Whether EKS's own record was read and grants just what the mark says.
     pub fn agrees_with(&self, mark: &Mark) -> bool {
         self.record.as_ref().is_some_and(|record| {

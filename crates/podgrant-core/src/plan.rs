@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::guardrails::Guardrails;
 use crate::mark::Mark;
 use crate::model::{Agent, Association, Cluster, Role, Scope, Snapshot};
-use crate::names::{AssociationId, ClusterId, RoleArn, Workload};
+use crate::names::{AssociationId, ClusterId, RoleArn, RoleId, Workload};
 use crate::outcome::{Finding, FollowUp, Wait};
 use crate::sweep::{PART_BYTES, Round};
 use crate::tags::TagKeys;
+use crate::trust::{PODS_PRINCIPAL, manage};
 
 mod grants;
 mod orphans;
@@ -24,14 +25,25 @@ pub use sweep::plan_sweep;
 
 /// One change to AWS.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "a plan holds few changes, and most of them are large")]
 pub enum Change {
     /// Make an association as the mark says.
     Create { workload: Workload, mark: Mark },
     /// Make one of ours as the mark says; it stays in place meanwhile.
     Update { association: Association, mark: Mark },
+    /// Make one that somebody else made ours, at the word of its own role's tag: mark it,
+    /// and bring it to what the mark says.
+    Adopt { association: Association, mark: Mark },
     /// Take one of ours away.
     Revoke { association: Association, reason: RevokeReason },
+    /// Let EKS Pod Identity assume a role as its grants need: in its trust policy,
+    /// statements of ours are added or replaced, and no others.
+    AmendTrust {
+        role: RoleArn,
+        role_id: RoleId,
+        /// The document that the decision was made from.
+        policy_before: String,
+        policy: String,
+    },
     /// Install the agent add-on.
     InstallAgent {
         cluster: ClusterId,
@@ -102,7 +114,7 @@ impl fmt::Display for RevokeReason {
 /// `Display` is the dry run: the plan printed is the plan applied.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
-    /// Sorted by cluster and workload.
+    /// Sorted by cluster and workload, after what is of no cluster: roles' trust policies, by ARN.
     pub changes: Vec<Change>,
     pub findings: Vec<Finding>,
     pub waits: Vec<Wait>,
@@ -204,7 +216,9 @@ impl Change {
     /// The association that stands, for changes to one.
     pub fn existing(&self) -> Option<&Association> {
         match self {
-            Self::Update { association, .. } | Self::Revoke { association, .. } => Some(association),
+            Self::Update { association, .. }
+            | Self::Adopt { association, .. }
+            | Self::Revoke { association, .. } => Some(association),
             _ => None,
         }
     }
@@ -212,7 +226,11 @@ impl Change {
     pub fn cluster(&self) -> Option<&ClusterId> {
         Some(match self {
             Self::Create { mark, .. } => &mark.cluster,
-            Self::Update { association, .. } | Self::Revoke { association, .. } => &association.cluster,
+            Self::Update { association, .. }
+            | Self::Adopt { association, .. }
+            | Self::Revoke { association, .. } => &association.cluster,
+            // A role is of no cluster.
+            Self::AmendTrust { .. } => return None,
             Self::InstallAgent { cluster, .. }
             | Self::UpdateAgent { cluster, .. }
             | Self::RemoveAgent { cluster, .. }
@@ -232,7 +250,7 @@ impl Change {
     /// The mark that is written; for a removal, the one that goes.
     pub fn mark(&self) -> Option<&Mark> {
         match self {
-            Self::Create { mark, .. } | Self::Update { mark, .. } => Some(mark),
+            Self::Create { mark, .. } | Self::Update { mark, .. } | Self::Adopt { mark, .. } => Some(mark),
             Self::Revoke { association, .. } => association.mark.as_ref(),
             _ => None,
         }
@@ -240,20 +258,28 @@ impl Change {
 
     /// The role that the change is about.
     pub fn role(&self) -> Option<&RoleArn> {
-        self.mark().map(|mark| &mark.role_arn)
+        match self {
+            Self::AmendTrust { role, .. } => Some(role),
+            _ => self.mark().map(|mark| &mark.role_arn),
+        }
     }
 
     /// What to come back for, so that the change is planned anew and not repeated blindly.
     pub fn follow_up(&self) -> FollowUp {
         match self {
-            Self::Create { mark, .. } | Self::Update { mark, .. } => {
+            Self::Create { mark, .. } | Self::Update { mark, .. } | Self::Adopt { mark, .. } => {
                 FollowUp::Role { name: mark.role_arn.role_name().to_owned() }
             }
+            Self::AmendTrust { role, .. } => FollowUp::Role { name: role.role_name().to_owned() },
             Self::Revoke { association, reason } => {
                 let name = association.mark.as_ref().map(|mark| mark.role_arn.role_name().to_owned());
                 match (name, reason) {
-                    (Some(name), RevokeReason::GrantWithdrawn) => FollowUp::Role { name },
-                    (Some(name), _) => FollowUp::RoleGone { name },
+                    (Some(name), RevokeReason::GrantWithdrawn | RevokeReason::Refused) => {
+                        FollowUp::Role { name }
+                    }
+                    (Some(name), RevokeReason::RoleGone | RevokeReason::RoleReplaced) => {
+                        FollowUp::RoleGone { name }
+                    }
                     (None, _) => FollowUp::ClusterGrants { cluster: association.cluster.clone() },
                 }
             }
@@ -279,13 +305,15 @@ impl Change {
 
     fn sort_key(&self) -> (Option<&ClusterId>, Option<&Workload>, u8, Option<&AssociationId>) {
         let kind = match self {
+            // Before all that leans on it: it has no cluster, and sorts first.
+            Self::AmendTrust { .. } => 0,
             Self::AnnounceCluster { .. } | Self::OpenKubernetes { .. } => 0,
             Self::InstallAgent { .. } => 1,
             Self::UpdateAgent { .. } => 1,
             Self::RemoveAgent { .. } => 1,
             Self::AnnounceAgent { .. } => 2,
             Self::Create { .. } => 3,
-            Self::Update { .. } => 4,
+            Self::Update { .. } | Self::Adopt { .. } => 4,
             Self::Revoke { .. } => 5,
         };
         (self.cluster(), self.workload(), kind, self.existing().map(|association| &association.id))
@@ -315,6 +343,11 @@ impl fmt::Display for Change {
                 write!(f, "~ {}  {}", association.cluster, association.workload)?;
                 fmt_update(f, association, mark)
             }
+            Self::Adopt { association, mark } => {
+                write!(f, "* {}  {}", association.cluster, association.workload)?;
+                fmt_adopt(f, association, mark)
+            }
+            Self::AmendTrust { role, policy_before, policy, .. } => fmt_trust(f, role, policy_before, policy),
             Self::Revoke { association, reason } => {
                 write!(f, "- {}  {}", association.cluster, association.workload)?;
                 if let Some(role) = self.role() {
@@ -411,6 +444,39 @@ fn fmt_update(f: &mut fmt::Formatter<'_>, association: &Association, new: &Mark)
     Ok(())
 }
 
+/// What an adoption changes beside the mark, from what EKS does now.
+fn fmt_adopt(f: &mut fmt::Formatter<'_>, association: &Association, new: &Mark) -> fmt::Result {
+    write!(f, "  role {}  adopted", new.role_arn.role_name())?;
+    if let Some(record) = &association.record {
+        if record.session_tags_off != new.session_tags_off {
+            let word = |off| if off { "off" } else { "on" };
+            write!(f, "  session tags {} -> {}", word(record.session_tags_off), word(new.session_tags_off))?;
+        }
+        let (old, new) = (record.target_role.as_deref(), new.target_role.as_ref().map(RoleArn::as_str));
+        if old != new {
+            write!(f, "  target role {} -> {}", old.unwrap_or("none"), new.unwrap_or("none"))?;
+        }
+    }
+    write!(f, "  ({})", new.subject)
+}
+
+/// Whom the statements of ours are for now, and whom they no longer are.
+fn fmt_trust(f: &mut fmt::Formatter<'_>, role: &RoleArn, before: &str, after: &str) -> fmt::Result {
+    let (before, after) = (manage::subjects(before), manage::subjects(after));
+    let listed =
+        |subjects: Vec<&String>| subjects.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let new = match listed(after.difference(&before).collect()) {
+        // The same are written anew: somebody had changed them.
+        none if none.is_empty() => listed(after.iter().collect()),
+        new => new,
+    };
+    write!(f, "~ role {}  trust policy: + allows {PODS_PRINCIPAL} for {new}", role.role_name())?;
+    match listed(before.difference(&after).collect()) {
+        none if none.is_empty() => Ok(()),
+        gone => write!(f, "  - no longer for {gone}"),
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for change in &self.changes {
@@ -430,7 +496,13 @@ impl fmt::Display for Plan {
                 c,
                 Change::Create { .. } | Change::InstallAgent { .. } | Change::OpenKubernetes { .. }
             )),
-            count(|c| matches!(c, Change::Update { .. } | Change::UpdateAgent { .. })),
+            count(|c| matches!(
+                c,
+                Change::Update { .. }
+                    | Change::Adopt { .. }
+                    | Change::AmendTrust { .. }
+                    | Change::UpdateAgent { .. }
+            )),
             count(|c| matches!(c, Change::Revoke { .. } | Change::RemoveAgent { .. })),
             self.unchanged,
             self.waits.len(),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Cluster, Role, Stretch};
 use crate::names::{AssociationId, ClusterId, Region, RoleArn, RoleId, Workload};
+use crate::powers::Powers;
 use crate::tags::TagKeys;
 
 /// How large a part's roles may be, in bytes of JSON. SQS takes 256 KiB a message (Amazon SQS quotas; since 2025
@@ -144,7 +145,14 @@ impl<'a> Open<'a> {
         let policy = role.trust_policy.as_str();
         let new = !self.policies.contains(policy) && !coming.contains(policy);
         let policy = if new { escaped(policy) + 6 } else { 0 };
-        role.arn.as_str().len() + role.id.as_str().len() + 120 + tags + policy
+        let boundary = role.permissions_boundary.as_ref().map_or(0, |arn| arn.len() + 20);
+        // Names of policies and what is wrong with them, where a guardrail refuses the role for it.
+        let powers = match &role.powers {
+            Powers::Unread | Powers::Limited => 0,
+            Powers::Everything { policy } => escaped(policy) + 40,
+            Powers::Unclear { policy, problem } => escaped(policy) + escaped(problem) + 40,
+        };
+        role.arn.as_str().len() + role.id.as_str().len() + 150 + tags + policy + boundary + powers
     }
 
     fn length_of_all(&self, roles: &[&Arc<Role>]) -> usize {
@@ -195,6 +203,9 @@ mod packed {
         id: RoleId,
         born: i64,
         policy: usize,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        boundary: Option<String>,
+        powers: Powers,
         tags: BTreeMap<String, String>,
     }
 
@@ -206,6 +217,8 @@ mod packed {
             id: role.id.clone(),
             born: role.created_at,
             policy: policies.binary_search(&role.trust_policy).unwrap_or_default(),
+            boundary: role.permissions_boundary.clone(),
+            powers: role.powers.clone(),
             tags: role.tags.clone(),
         });
         let roles = packed.collect();
@@ -222,6 +235,8 @@ mod packed {
                 arn: role.arn,
                 id: role.id,
                 created_at: role.born,
+                permissions_boundary: role.boundary,
+                powers: role.powers,
                 tags: role.tags,
             }))
         });

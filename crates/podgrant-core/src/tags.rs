@@ -82,6 +82,10 @@ pub struct RoleTags {
     pub session_tags_off: bool,
     /// `podgrant/trust = manage`: podgrant may add the missing trust statement.
     pub manage_trust: bool,
+    /// `podgrant/adopt = on`: an association that somebody else made, and that has this
+    /// very role where a grant of it should be, becomes podgrant's: with its mark, with
+    /// the settings that the tags say, and withdrawn with its grant.
+    pub adopt: bool,
     pub on_orphan: OnOrphan,
 }
 
@@ -98,7 +102,7 @@ impl fmt::Display for TagProblem {
     }
 }
 
-const KNOWN: &str = "grant, grant/<label>, target-role, session-tags, trust, on-orphan";
+const KNOWN: &str = "grant, grant/<label>, target-role, session-tags, trust, adopt, on-orphan";
 
 impl RoleTags {
     /// Reads a role's tags. Tags outside podgrant's prefix are passed over.
@@ -126,6 +130,11 @@ impl RoleTags {
                 "trust" => match value.trim() {
                     "manage" => parsed.manage_trust = true,
                     other => problem(format!("expected manage, found {other:?}")),
+                },
+                "adopt" => match value.trim() {
+                    "on" => parsed.adopt = true,
+                    "off" => {}
+                    other => problem(format!("expected on or off, found {other:?}")),
                 },
                 "on-orphan" => match value.trim() {
                     "keep" => {}
@@ -180,6 +189,7 @@ mod tests {
             ("podgrant/target-role", "arn:aws:iam::222233334444:role/target"),
             ("podgrant/session-tags", "off"),
             ("podgrant/trust", "manage"),
+            ("podgrant/adopt", " on"),
             ("podgrant/on-orphan", "delete"),
             ("podgrant/orphaned-since", "2026-01-01T00:00:00Z"),
             ("team", "payments"),
@@ -190,7 +200,7 @@ mod tests {
             ["batch:batch/job-_@env=prod", ":payments/api@prod-eu", "batch:reports/_@eu-west-1/analytics"]
         );
         assert_eq!(tags.target_role.unwrap().role_name(), "target");
-        assert!(tags.session_tags_off && tags.manage_trust);
+        assert!(tags.session_tags_off && tags.manage_trust && tags.adopt);
         assert_eq!(tags.on_orphan, OnOrphan::Delete);
     }
 
@@ -210,9 +220,18 @@ mod tests {
         tag podgrant/grant: column 34: expected @ and the clusters: a name (prod-eu), region/name, key=value pairs joined by +, or _ for the whole fleet, found nothing
         tag podgrant/grant/: expected a label after grant/
         tag podgrant/grant/empty: column 1: expected namespace/service-account@clusters, found nothing
-        tag podgrant/grnat: unknown; the keys after podgrant/ are grant, grant/<label>, target-role, session-tags, trust, on-orphan
+        tag podgrant/grnat: unknown; the keys after podgrant/ are grant, grant/<label>, target-role, session-tags, trust, adopt, on-orphan
         tag podgrant/session-tags: expected on or off, found "never"
         "#);
+    }
+
+    #[test]
+    fn nothing_is_adopted_but_at_a_plain_word() {
+        let (tags, problems) = parse(&[("podgrant/adopt", "off")]);
+        assert!(!tags.adopt && problems.is_empty());
+        let (tags, problems) = parse(&[("podgrant/adopt", "yes")]);
+        assert!(!tags.adopt);
+        assert_eq!(problems, ["tag podgrant/adopt: expected on or off, found \"yes\""]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::model::Cluster;
 use crate::names::Workload;
 
 mod conditions;
+pub mod manage;
 
 use conditions::{Condition, Truth};
 

@@ -68,6 +68,75 @@ fn what_is_not_ours_is_not_touched_whatever_the_plan_says() {
     ");
 }
 
+fn adopt(association: &Association, role: &Role) -> Change {
+    Change::Adopt {
+        association: association.clone(),
+        mark: ours(role, "prod-eu", "a/b@prod-eu").mark.unwrap(),
+    }
+}
+
+#[test]
+fn what_is_adopted_has_no_mark_no_owner_and_this_very_role() {
+    let asking = role("payments");
+    let theirs = foreign("prod-eu", "a/b");
+    let granted = theirs.clone().granting(&asking);
+    let mine = ours(&asking, "prod-eu", "a/b@prod-eu").granting(&asking);
+    let mut copied = mine.clone();
+    copied.mark = ours(&asking, "prod-eu", "x/y@prod-eu").mark;
+    let plan = plan_of([
+        adopt(&granted, &asking),
+        // The role was deleted and made again: it is asking now, and has the ARN.
+        adopt(&granted, &asking.clone().made_again()),
+        adopt(&theirs, &asking),
+        adopt(&granted, &role("heir")),
+        adopt(&granted.clone().owned_by("vpc-cni"), &asking),
+        adopt(&foreign("prod-eu", "x/y").granting(&asking), &asking),
+        adopt(&foreign("test-eu", "a/b").granting(&asking), &asking),
+        adopt(&copied, &asking),
+        adopt(&mine, &asking),
+        // Only in these words.
+        update(&granted, &asking),
+        revoke(&granted),
+    ]);
+    assert_snapshot!(printed(&guard(plan, &view(vec![granted]), &Limits::default())), @"
+    * eu-west-1/prod-eu  a/b  role payments  adopted  (a/b@prod-eu)
+    * eu-west-1/prod-eu  a/b  role payments  adopted  (a/b@prod-eu)
+    ! withheld: eu-west-1/prod-eu a/b role payments (a/b@prod-eu): association a-prodeuab is not known to have the role that would adopt it in this place
+    ! withheld: eu-west-1/prod-eu a/b role heir (a/b@prod-eu): association a-prodeuab is not known to have the role that would adopt it in this place
+    ! withheld: eu-west-1/prod-eu a/b role payments (a/b@prod-eu): association a-prodeuab is owned by vpc-cni
+    ! withheld: eu-west-1/prod-eu x/y role payments (a/b@prod-eu): association a-prodeuxy is not known to have the role that would adopt it in this place
+    ! withheld: eu-west-1/test-eu a/b role payments (a/b@prod-eu): association a-testeuab is not known to have the role that would adopt it in this place
+    ! withheld: eu-west-1/prod-eu a/b role payments (a/b@prod-eu): association a-prodeuab carries the mark of x/y@prod-eu on eu-west-1/prod-eu: it was copied, and is not podgrant's
+    ! withheld: eu-west-1/prod-eu a/b role payments (a/b@prod-eu): association a-prodeuab is podgrant's already
+    ! withheld: eu-west-1/prod-eu a/b role payments (a/b@prod-eu): association a-prodeuab does not carry podgrant's mark
+    ! withheld: eu-west-1/prod-eu a/b: association a-prodeuab does not carry podgrant's mark
+    ");
+}
+
+#[test]
+fn a_trust_policy_is_amended_by_statements_of_ours_and_no_others() {
+    let before = r#"{"Version":"2012-10-17","Statement":[{"Sid":"Mine","Effect":"Deny","Principal":"*","Action":"sts:*"}]}"#;
+    let amend = |policy: &str| Change::AmendTrust {
+        role: role("payments").arn,
+        role_id: role("payments").id,
+        policy_before: before.to_owned(),
+        policy: policy.to_owned(),
+    };
+    let ours = r#"{"Sid":"PodgrantManaged1","Effect":"Allow","Principal":{"Service":"pods.eks.amazonaws.com"},"Action":"sts:*"}"#;
+    let plan = plan_of([
+        amend(&before.replace("]}", &format!(",{ours}]}}"))),
+        amend(&format!(r#"{{"Version":"2012-10-17","Statement":[{ours}]}}"#)),
+        amend(&before.replace("]}", r#",{"Effect":"Allow","Principal":"*","Action":"sts:*"}]}"#)),
+    ]);
+    // It takes nothing away: neither a partial view nor a limit binds it.
+    let limits = Limits { deletions: 0, share: 0.0, share_from: 0 };
+    assert_snapshot!(printed(&guard(plan, &view(Vec::new()).with_gap(None), &limits)), @"
+    ~ role payments  trust policy: + allows pods.eks.amazonaws.com for _/_@_
+    ! withheld: role payments: it would change what is not podgrant's in the trust policy
+    ! withheld: role payments: it would change what is not podgrant's in the trust policy
+    ");
+}
+
 #[test]
 fn a_partial_view_takes_nothing_away_and_lets_the_rest_pass() {
     let mine = ours(&role("payments"), "prod-eu", "a/b@prod-eu");

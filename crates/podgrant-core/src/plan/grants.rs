@@ -10,6 +10,7 @@ use crate::names::{ClusterId, RoleArn, Workload};
 use crate::outcome::{Finding, FindingKind, FollowUp, Wait};
 use crate::subject::{ClusterSelector, Subject};
 use crate::tags::{Grant, RoleTags, TagKeys, TagProblem};
+use crate::trust::manage::{self, Wanted};
 use crate::trust::{TrustPolicy, Use};
 
 /// A role, and what its tags ask for.
@@ -23,6 +24,8 @@ pub(super) struct Asking<'a> {
     /// The guardrails that refuse it every grant, and what they leave of each.
     refusals: Vec<Refusal>,
     ruling: Ruling,
+    /// Why podgrant does not mend its trust policy, though it was asked to.
+    unmanaged: Option<String>,
 }
 
 impl<'a> Asking<'a> {
@@ -32,16 +35,22 @@ impl<'a> Asking<'a> {
         let refusals = guardrails.role_refusals(role, &tags.grants);
         let unread = if guardrails.lacks_powers(role) { Ruling::Unread } else { Ruling::Allowed };
         let ruling = guardrails.ruling(&refusals).max(unread);
-        let mut asking = Self { role, tags, problems, trust, distrust: None, refusals, ruling };
+        let mut asking =
+            Self { role, tags, problems, trust, distrust: None, refusals, ruling, unmanaged: None };
+        asking.distrust = asking.distrusted(keys);
+        asking
+    }
+
+    fn distrusted(&self, keys: &TagKeys) -> Option<String> {
         // With a bad tag, what stands keeps what it was made with, on or off.
-        let session_tags_off = match asking.problem_with(&keys.key(SESSION_TAGS)) {
-            None => Some(asking.tags.session_tags_off),
+        let session_tags_off = match self.problem_with(&keys.key(SESSION_TAGS)) {
+            None => Some(self.tags.session_tags_off),
             Some(_) => None,
         };
-        if !asking.tags.grants.is_empty() {
-            asking.distrust = asking.trust.allows(&asking.usage(session_tags_off, None)).err();
+        if self.tags.grants.is_empty() {
+            return None;
         }
-        asking
+        self.trust.allows(&self.usage(session_tags_off, None)).err()
     }
 
     fn usage<'u>(
@@ -64,6 +73,14 @@ impl<'a> Asking<'a> {
             .map_or(self.tags.session_tags_off, |mark| mark.session_tags_off)
     }
 
+    /// Whether an association that somebody else made is to be ours. What stands keeps
+    /// what it has while the tag that would change it does not parse.
+    fn adopts(&self, keys: &TagKeys, association: &Association) -> bool {
+        self.tags.adopt
+            && self.problem_with(&keys.key(SESSION_TAGS)).is_none()
+            && association.may_be_adopted_by(&self.role.arn)
+    }
+
     /// The problem with one of the role's tags, if it has one. IAM holds keys that
     /// differ only in case to be the same key.
     fn problem_with(&self, key: &str) -> Option<&TagProblem> {
@@ -73,6 +90,9 @@ impl<'a> Asking<'a> {
 
 /// Roles in view, by ARN.
 type AskingRoles<'a> = BTreeMap<&'a RoleArn, Asking<'a>>;
+
+/// What stands, by place.
+type Standing<'a> = BTreeMap<(&'a ClusterId, &'a Workload), &'a Association>;
 
 /// A place that somebody claims.
 struct Place<'a> {
@@ -102,9 +122,14 @@ struct Claim<'a> {
 /// association in scope and subtract each reason to keep it.
 pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys, guardrails: &Guardrails) -> Plan {
     let mut plan = Plan::default();
-    let asking: AskingRoles<'_> =
+    let mut asking: AskingRoles<'_> =
         snapshot.roles.values().map(|role| (&role.arn, Asking::new(role, keys, guardrails))).collect();
     let standing = by_place(snapshot);
+    plan.changes.extend(
+        asking
+            .values_mut()
+            .filter_map(|asking| manage_trust(snapshot, keys, guardrails, Some(&standing), asking)),
+    );
 
     let mut claims: Claims<'_> = BTreeMap::new();
     for asking in asking.values() {
@@ -112,7 +137,6 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys, guardrails: &Guardrails)
         if snapshot.scope.clusters.is_none() {
             plan.findings.extend(role_findings(asking, keys));
         }
-        let mut refused_somewhere = false;
         for grant in &asking.tags.grants {
             let Some(workload) = grant.subject.workload() else { continue };
             if !snapshot.scope.workloads.holds(&workload) {
@@ -122,7 +146,6 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys, guardrails: &Guardrails)
                 let holder = standing.get(&(&cluster.id, &workload)).and_then(|standing| standing.managed());
                 let refusal = trust_refusal(keys, asking, grant, cluster, &workload, holder);
                 let trusting = asking.distrust.is_none() && refusal.is_none();
-                refused_somewhere |= refusal.is_some();
                 plan.findings.extend(refusal);
                 let refusal = guardrails.namespace_refusal(&workload.namespace);
                 let ruling = asking.ruling.max(guardrails.ruling(&refusal));
@@ -136,9 +159,6 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys, guardrails: &Guardrails)
                     ruling,
                 });
             }
-        }
-        if refused_somewhere && snapshot.scope.clusters.is_none() {
-            plan.findings.extend(trust_not_managed(asking, keys));
         }
     }
 
@@ -205,8 +225,7 @@ pub(super) fn role_findings(asking: &Asking<'_>, keys: &TagKeys) -> Vec<Finding>
         ));
     }
     if let Some(distrust) = &asking.distrust {
-        findings.push(finding(FindingKind::TrustPolicy, None, distrust.clone()));
-        findings.extend(trust_not_managed(asking, keys));
+        findings.push(finding(FindingKind::TrustPolicy, None, unmended(asking, keys, distrust)));
     }
     if !asking.tags.grants.is_empty() {
         findings.extend(asking.refusals.iter().map(|refusal| guarded(asking, None, refusal)));
@@ -230,15 +249,112 @@ fn guarded(
     }
 }
 
-fn trust_not_managed(asking: &Asking<'_>, keys: &TagKeys) -> Option<Finding> {
-    asking.tags.manage_trust.then(|| Finding {
-        kind: FindingKind::NotSupported,
-        role: Some(asking.role.arn.clone()),
-        cluster: None,
-        workload: None,
-        grant: None,
-        reason: format!("{} = manage: this version does not change trust policies", keys.key("trust")),
-    })
+/// A refusal, and why podgrant leaves it at that where it was asked to mend it.
+fn unmended(asking: &Asking<'_>, keys: &TagKeys, refusal: &str) -> String {
+    match &asking.unmanaged {
+        None => refusal.to_owned(),
+        Some(why) => {
+            format!("{refusal}; {} = manage does not change the trust policy: {why}", keys.key("trust"))
+        }
+    }
+}
+
+/// Has the role trust EKS Pod Identity as its grants need, where it does not and a tag
+/// says that podgrant may. The role is then judged by the policy as it will be.
+///
+/// Without a view of what stands (`standing`), trust is only added.
+pub(super) fn manage_trust(
+    snapshot: &Snapshot,
+    keys: &TagKeys,
+    guardrails: &Guardrails,
+    standing: Option<&Standing<'_>>,
+    asking: &mut Asking<'_>,
+) -> Option<Change> {
+    // Nobody is trusted for what a guardrail refuses, or may.
+    if !asking.tags.manage_trust || asking.ruling != Ruling::Allowed {
+        return None;
+    }
+    let refused = |grant: &&Grant| {
+        let workload = grant.subject.workload();
+        workload.is_some_and(|workload| guardrails.namespace_refusal(&workload.namespace).is_some())
+    };
+    let grants: Vec<Grant> = asking.tags.grants.iter().filter(|grant| !refused(grant)).cloned().collect();
+    let mut places = Vec::new();
+    for grant in &grants {
+        let Some(workload) = grant.subject.workload() else { continue };
+        for cluster in targets(snapshot, keys, asking, grant, &mut Vec::new()) {
+            let standing = standing.and_then(|standing| standing.get(&(&cluster.id, &workload)));
+            let holder = standing.and_then(|association| association.managed());
+            places.push((asking.session_tags_off(keys, holder), cluster, workload.clone()));
+        }
+    }
+    let mut uses: Vec<Use<'_>> = places
+        .iter()
+        .map(|(off, cluster, workload)| asking.usage(Some(*off), Some((*cluster, workload))))
+        .collect();
+    if uses.is_empty() {
+        // Nothing is written before there is a place for it; what would be in the way is told.
+        uses.push(asking.usage(Some(asking.tags.session_tags_off), None));
+    }
+    let mut wanted = Wanted {
+        role: &asking.role.arn,
+        session_tags_off: asking.tags.session_tags_off,
+        grants: &grants,
+        in_doubt: !asking.problems.is_empty(),
+        uses,
+    };
+    // IAM lets nobody change a role that a service is linked to, nor AWS's own (IAM user guide, "Service-linked roles").
+    let is_awss_own =
+        ["/aws-service-role/", "/aws-reserved/"].iter().any(|path| asking.role.arn.as_str().contains(path));
+    let unclear = [SESSION_TAGS, TARGET_ROLE].map(|name| asking.problem_with(&keys.key(name)));
+    let mut amended = match unclear.into_iter().flatten().next() {
+        // Its conditions hang on session tags, and without its target role it gets nothing new.
+        Some(problem) => Err(format!("tag {} does not parse; mend it first", problem.key)),
+        None if is_awss_own => Err("AWS keeps this role to itself".to_owned()),
+        None => manage::amended(&asking.role.trust_policy, &wanted),
+    };
+    if matches!(amended, Ok(Some(_))) && (standing.is_none() || needs_old_trust(snapshot, asking)) {
+        wanted.in_doubt = true;
+        amended = manage::amended(&asking.role.trust_policy, &wanted);
+    }
+    match amended {
+        Ok(None) => None,
+        Ok(Some(policy)) => {
+            let change = Change::AmendTrust {
+                role: asking.role.arn.clone(),
+                role_id: asking.role.id.clone(),
+                policy_before: asking.role.trust_policy.clone(),
+                policy: policy.clone(),
+            };
+            let needed = !places.is_empty();
+            asking.trust = TrustPolicy::read(&policy);
+            asking.distrust = asking.distrusted(keys);
+            needed.then_some(change)
+        }
+        Err(why) => {
+            asking.unmanaged = Some(why);
+            None
+        }
+    }
+}
+
+/// Whether something stands, or may stand out of view, that the role's grants no longer
+/// make: no trust goes before it does, and the guard may hold that back.
+fn needs_old_trust(snapshot: &Snapshot, asking: &Asking<'_>) -> bool {
+    let asks_for = |association: &Association| {
+        snapshot.clusters.get(&association.cluster).is_some_and(|cluster| {
+            let mut subjects = asking.tags.grants.iter().map(|grant| &grant.subject);
+            subjects.any(|subject| subject.means(&association.workload) && subject.clusters.matches(cluster))
+        })
+    };
+    let outlives = |association: &Association| {
+        association.managed().is_some_and(|mark| {
+            let turns_tags_on = mark.session_tags_off && !asking.tags.session_tags_off;
+            mark.role_arn == asking.role.arn && (turns_tags_on || !asks_for(association))
+        })
+    };
+    let sees_all = snapshot.gaps.is_empty() && snapshot.scope.clusters.is_none();
+    !sees_all || snapshot.associations.iter().any(outlives)
 }
 
 /// Why the role's trust policy stands in the way of this grant in this place. What
@@ -262,7 +378,7 @@ fn trust_refusal(
         cluster: Some(cluster.id.clone()),
         workload: Some(workload.clone()),
         grant: Some(grant.subject.to_string()),
-        reason,
+        reason: unmended(asking, keys, &reason),
     })
 }
 
@@ -364,6 +480,8 @@ fn settle(
     let Place { cluster, workload, standing, .. } = *place;
     let holder = standing.and_then(Association::managed);
     let holds = |claim: &Claim<'_>| holder.is_some_and(|mark| mark.role_id == claim.asking.role.id);
+    let adopts =
+        |claim: &Claim<'_>| standing.is_some_and(|association| claim.asking.adopts(keys, association));
     let sound: Vec<&Claim<'_>> = claims
         .iter()
         .filter(|claim| {
@@ -391,7 +509,7 @@ fn settle(
         })
         .min_by_key(|claim| {
             let role = claim.asking.role;
-            let stands = holder.is_some_and(|mark| mark.role_arn == role.arn);
+            let stands = holder.is_some_and(|mark| mark.role_arn == role.arn) || adopts(claim);
             (!stands, role.created_at, &role.arn, &claim.grant)
         });
     if winner.is_none() || in_doubt {
@@ -452,21 +570,16 @@ fn settle(
     };
     match (standing, holder) {
         (None, _) => plan.changes.push(Change::Create { workload: workload.clone(), mark }),
+        (Some(association), None) if adopts(winner) => {
+            plan.changes.push(Change::Adopt { association: association.clone(), mark });
+        }
         (Some(association), None) => {
             let satisfied = association.agrees_with(&mark);
             if satisfied {
                 plan.unchanged += 1;
             } else {
-                let owner = association.owner.as_deref().unwrap_or("someone else");
-                plan.findings.push(refusal(
-                    FindingKind::ForeignAssociation,
-                    winner,
-                    format!(
-                        "association {} stands there, made by {owner}; podgrant never touches it: \
-                         delete it, or take the grant back",
-                        association.id
-                    ),
-                ));
+                let reason = foreign_association(keys, winner.asking, association);
+                plan.findings.push(refusal(FindingKind::ForeignAssociation, winner, reason));
             }
         }
         (Some(_), Some(holder))
@@ -503,6 +616,30 @@ fn powers_unread(role: &Role) -> Wait {
     Wait {
         reason: format!("the policies of role {name} could not be read yet, and it may be an administrator"),
         follow_up: FollowUp::Role { name: name.to_owned() },
+    }
+}
+
+/// What is to be said of an association that is not ours and stands in the way.
+fn foreign_association(keys: &TagKeys, asking: &Asking<'_>, association: &Association) -> String {
+    let owner = association.owner.as_deref().unwrap_or("someone else");
+    let stands = format!("association {} stands there, made by {owner}", association.id);
+    let never = format!("{stands}; podgrant never touches it: delete it, or take the grant back");
+    let adopt = keys.key("adopt");
+    match &association.record {
+        // Of one that was not described, nobody knows what it has.
+        Some(record) if asking.tags.adopt && association.mark.is_none() && association.owner.is_none() => {
+            match asking.problem_with(&keys.key(SESSION_TAGS)) {
+                Some(problem) if record.role_arn == asking.role.arn.as_str() => {
+                    format!("{stands}; {adopt} = on takes it when tag {} parses", problem.key)
+                }
+                _ => format!(
+                    "{stands}, and has the role {}; {adopt} = on takes only an association that already has the \
+                     role that asks: change its role, delete it, or take the grant back",
+                    record.role_arn
+                ),
+            }
+        }
+        _ => never,
     }
 }
 

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::Plan;
-use super::grants::{Asking, role_findings, targets};
+use super::grants::{Asking, manage_trust, role_findings, targets};
+use super::{Change, Plan};
+use crate::guardrails::Guardrails;
 use crate::model::{Cluster, Role, Snapshot};
 use crate::names::{ClusterId, Region, Workload};
 use crate::outcome::{Finding, FindingKind, FollowUp, Wait};
@@ -15,11 +16,24 @@ use crate::tags::TagKeys;
 /// several to be served by whoever takes them from the queue.
 ///
 /// Of the clusters a snapshot needs to know names, and tags where any grant selects by them.
-pub fn plan_sweep(snapshot: &Snapshot, keys: &TagKeys, round: Option<Round>, part_bytes: usize) -> Plan {
+pub fn plan_sweep(
+    snapshot: &Snapshot,
+    keys: &TagKeys,
+    guardrails: &Guardrails,
+    round: Option<Round>,
+    part_bytes: usize,
+) -> Plan {
     let mut plan = Plan::default();
     let mut wanted: BTreeMap<&ClusterId, BTreeMap<Workload, Vec<Arc<Role>>>> = BTreeMap::new();
     for role in snapshot.roles.values() {
-        let asking = Asking::new(role, keys);
+        let mut asking = Asking::new(role, keys, guardrails);
+        let amended = manage_trust(snapshot, keys, guardrails, None, &mut asking);
+        // Whoever serves a part takes it as mended: before anything is made the role is read again.
+        let role = match &amended {
+            Some(Change::AmendTrust { policy, .. }) => &Role { trust_policy: policy.clone(), ..role.clone() },
+            _ => role,
+        };
+        plan.changes.extend(amended);
         plan.findings.extend(role_findings(&asking, keys));
         let mut message: Option<Arc<Role>> = None;
         for grant in &asking.tags.grants {

@@ -2,12 +2,14 @@ use super::*;
 use crate::fixtures::{cluster, cluster_id, foreign, ours, role, snapshot};
 use crate::{Guardrails, Role, TagKeys};
 
+mod adoption;
 mod agents;
 mod changes;
 mod guardrails;
 mod oracle;
 mod orphans;
 mod refusals;
+mod trust;
 
 const PROD: &str = "payments/api@prod-eu";
 

@@ -7,10 +7,10 @@ use crate::fixtures::{cluster, foreign, ours, role, snapshot};
 use crate::model::Workloads;
 use crate::outcome::FollowUp;
 use crate::plan::{Plan, plan_grants, plan_sweep};
-use crate::{Change, Snapshot};
+use crate::{Change, Guardrails, Snapshot};
 
 fn parts(snapshot: &Snapshot, bytes: usize) -> Vec<SweepPart> {
-    let plan = plan_sweep(snapshot, &TagKeys::default(), None, bytes);
+    let plan = plan_sweep(snapshot, &TagKeys::default(), &Guardrails::default(), None, bytes);
     let parts = plan.waits.into_iter().map(|wait| match wait.follow_up {
         FollowUp::ClusterSweep(part) => *part,
         other => panic!("{other:?}"),
@@ -36,7 +36,7 @@ fn served(part: &SweepPart, world: &Snapshot) -> Plan {
             view.roles.entry(role.arn.clone()).or_insert_with(|| role.clone());
         }
     }
-    plan_grants(&view, &TagKeys::default())
+    plan_grants(&view, &TagKeys::default(), &Guardrails::default())
 }
 
 fn told(changes: &[Change]) -> BTreeSet<String> {
@@ -89,7 +89,7 @@ proptest! {
     /// However small the parts are, together they say what one look at everything would.
     #[test]
     fn the_parts_of_a_sweep_add_up_to_the_whole(world in world(), bytes in 1..6_000_usize) {
-        let whole = plan_grants(&world, &TagKeys::default());
+        let whole = plan_grants(&world, &TagKeys::default(), &Guardrails::default());
         let plans: Vec<Plan> = parts(&world, bytes).iter().map(|part| served(part, &world)).collect();
         let changes: Vec<Change> = plans.iter().flat_map(|plan| plan.changes.clone()).collect();
         prop_assert_eq!(told(&changes), told(&whole.changes));
@@ -97,7 +97,7 @@ proptest! {
         let unchanged: usize = plans.iter().map(|plan| plan.unchanged).sum();
         prop_assert_eq!(unchanged, whole.unchanged);
         // What is wrong with roles is said by whoever plans the sweep.
-        let planned = plan_sweep(&world, &TagKeys::default(), None, bytes);
+        let planned = plan_sweep(&world, &TagKeys::default(), &Guardrails::default(), None, bytes);
         prop_assume!(!planned.findings.iter().any(|finding| finding.reason.starts_with("more roles ask")));
         let mut findings: BTreeSet<_> = planned.findings.into_iter().collect();
         findings.extend(plans.into_iter().flat_map(|plan| plan.findings));
@@ -159,7 +159,10 @@ fn of_too_many_claims_on_one_service_account_the_oldest_travel() {
     assert!((2..50).contains(&part.roles.len()), "{}", part.roles.len());
     assert!(part.roles.iter().any(|role| role.arn.role_name() == "role-49"));
     let winner = served(part, &view).changes.remove(0).to_string();
-    assert_eq!(winner, plan_grants(&view, &TagKeys::default()).changes[0].to_string());
+    assert_eq!(
+        winner,
+        plan_grants(&view, &TagKeys::default(), &Guardrails::default()).changes[0].to_string()
+    );
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn with(statement: &str, condition: &str) -> String {
     format!(r#"{},"Condition":{condition}}}"#, statement.strip_suffix('}').unwrap())
 }
 
-fn policy(statements: &[&str]) -> String {
+pub(super) fn policy(statements: &[&str]) -> String {
     format!(r#"{{"Version":"2012-10-17","Statement":[{}]}}"#, statements.join(","))
 }
 
@@ -110,10 +110,10 @@ fn the_statement_we_ask_for_satisfies_us() {
     allows_pods(&format!(r#"{{"Statement":{MISSING_STATEMENT}}}"#)).unwrap();
 }
 
-const DENY: &str = r#"{"Effect":"Deny","Principal":"*","Action":"sts:*"}"#;
+pub(super) const DENY: &str = r#"{"Effect":"Deny","Principal":"*","Action":"sts:*"}"#;
 const PROD: &str = "arn:aws:eks:eu-west-1:111122223333:cluster/prod-eu";
 const TEST: &str = "arn:aws:eks:eu-west-1:111122223333:cluster/test-eu";
-const OIDC: &str = r#"{"Effect":"Allow","Principal":{"Federated":"arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-west-1.amazonaws.com/id/EXAMPLE"},"Action":"sts:AssumeRoleWithWebIdentity","Condition":{"StringEquals":{"oidc.eks.eu-west-1.amazonaws.com/id/EXAMPLE:sub":"system:serviceaccount:payments:api","oidc.eks.eu-west-1.amazonaws.com/id/EXAMPLE:aud":"sts.amazonaws.com"}}}"#;
+pub(super) const OIDC: &str = r#"{"Effect":"Allow","Principal":{"Federated":"arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-west-1.amazonaws.com/id/EXAMPLE"},"Action":"sts:AssumeRoleWithWebIdentity","Condition":{"StringEquals":{"oidc.eks.eu-west-1.amazonaws.com/id/EXAMPLE:sub":"system:serviceaccount:payments:api","oidc.eks.eu-west-1.amazonaws.com/id/EXAMPLE:aud":"sts.amazonaws.com"}}}"#;
 
 /// `+` where the use is allowed, in the order of [`verdicts`].
 #[test]
@@ -436,7 +436,7 @@ fn a_refusal_says_what_is_wanted_and_what_is_there() {
 }
 
 /// JSON that looks like a policy here and there.
-fn any_json() -> impl Strategy<Value = Value> {
+pub(super) fn any_json() -> impl Strategy<Value = Value> {
     let word = prop::sample::select(vec![
         "Statement",
         "Effect",
@@ -522,7 +522,7 @@ fn any_condition() -> impl Strategy<Value = Value> {
     .prop_map(|condition| json!(condition))
 }
 
-fn any_statement() -> impl Strategy<Value = Value> {
+pub(super) fn any_statement() -> impl Strategy<Value = Value> {
     let action =
         prop::sample::select(vec!["sts:AssumeRole", "sts:TagSession", "sts:*", "*", "sts:SetSourceIdentity"]);
     let principal = prop::sample::select(vec![

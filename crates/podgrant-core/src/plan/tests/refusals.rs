@@ -51,19 +51,17 @@ fn a_mark_copied_from_another_association_makes_nothing_ours() {
 
 #[test]
 fn without_trust_nothing_new_is_made_and_what_stands_stays() {
-    let distrusting = role("payments").grant(PROD).tagged("podgrant/trust", "manage");
+    let distrusting = role("payments").grant(PROD);
     let world = snapshot([distrusting.clone()], [cluster("prod-eu")], []);
     assert_snapshot!(grants(&world), @r#"
     ! trust policy: role payments: the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com; add the statement {"Effect":"Allow","Principal":{"Service":"pods.eks.amazonaws.com"},"Action":["sts:AssumeRole","sts:TagSession"]}
-    ! not supported: role payments: podgrant/trust = manage: this version does not change trust policies
-    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 2 findings.
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
     "#);
     let standing = ours(&distrusting, "prod-eu", PROD);
     let world = snapshot([distrusting], [cluster("prod-eu")], [standing]);
     assert_snapshot!(grants(&world), @r#"
     ! trust policy: role payments: the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com; add the statement {"Effect":"Allow","Principal":{"Service":"pods.eks.amazonaws.com"},"Action":["sts:AssumeRole","sts:TagSession"]}
-    ! not supported: role payments: podgrant/trust = manage: this version does not change trust policies
-    Plan: 0 to create, 0 to update, 0 to delete, 1 unchanged, 0 waiting, 2 findings.
+    Plan: 0 to create, 0 to update, 0 to delete, 1 unchanged, 0 waiting, 1 findings.
     "#);
 }
 
@@ -96,7 +94,7 @@ const FOR_PROD: &str =
 #[test]
 fn a_role_trusted_for_one_cluster_makes_its_grant_there_only() {
     let fleet = role("payments").grant("payments/api@_").trusting_where(FOR_PROD);
-    let world = snapshot([fleet.clone()], [cluster("prod-eu"), cluster("test-eu")], []);
+    let world = snapshot([fleet], [cluster("prod-eu"), cluster("test-eu")], []);
     assert_snapshot!(grants(&world), @r#"
     + eu-west-1/prod-eu  payments/api  role payments  (payments/api@_)
     ! trust policy: eu-west-1/test-eu payments/api role payments (payments/api@_): the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com here: statement "EksPods" wants aws:SourceArn ArnEquals "arn:aws:eks:eu-west-1:111122223333:cluster/prod-eu" (it is "arn:aws:eks:eu-west-1:111122223333:cluster/test-eu"); mend the condition, or take the grant back
@@ -111,16 +109,6 @@ fn a_role_trusted_for_one_cluster_makes_its_grant_there_only() {
     + eu-west-1/prod-eu  payments/api  role payments  (payments/api@_)
     Plan: 1 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.
     ");
-
-    // That nobody mends it is told once.
-    let managed = fleet.tagged("podgrant/trust", "manage");
-    let world = snapshot([managed], [cluster("test-eu"), cluster("us-east-1/prod-us")], []);
-    assert_snapshot!(grants(&world), @r#"
-    ! trust policy: eu-west-1/test-eu payments/api role payments (payments/api@_): the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com here: statement "EksPods" wants aws:SourceArn ArnEquals "arn:aws:eks:eu-west-1:111122223333:cluster/prod-eu" (it is "arn:aws:eks:eu-west-1:111122223333:cluster/test-eu"); mend the condition, or take the grant back
-    ! trust policy: us-east-1/prod-us payments/api role payments (payments/api@_): the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com here: statement "EksPods" wants aws:SourceArn ArnEquals "arn:aws:eks:eu-west-1:111122223333:cluster/prod-eu" (it is "arn:aws:eks:us-east-1:111122223333:cluster/prod-us"); mend the condition, or take the grant back
-    ! not supported: role payments: podgrant/trust = manage: this version does not change trust policies
-    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 3 findings.
-    "#);
 }
 
 #[test]
