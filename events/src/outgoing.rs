@@ -38,8 +38,10 @@ pub enum OutcomeEvent {
     ClusterReady(ClusterReady),
     /// A service account can use a role.
     AccessGranted(AccessGranted),
-    /// A service account can no longer use a role, for its grant was withdrawn.
+    /// A service account can no longer use a role, for its grant was withdrawn or is refused.
     AccessRevoked(AccessRemoved),
+    /// A role's trust policy was changed, as the role's own tag asked for.
+    TrustAmended(TrustAmended),
     /// A grant was asked for, and is not made.
     GrantRefused(FindingDetail),
     /// A role names only clusters that are gone.
@@ -62,6 +64,17 @@ pub struct DeletionsWithheld {
     pub count: usize,
     /// Why, and how to allow them, for the first of them.
     pub reason: String,
+    pub cause: Cause,
+}
+
+/// A role's trust policy, before and after, as JSON: with the first it can be put back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrustAmended {
+    pub role_arn: RoleArn,
+    pub role_id: RoleId,
+    pub policy_before: String,
+    pub policy: String,
     pub cause: Cause,
 }
 
@@ -108,6 +121,8 @@ pub enum GrantAction {
     Created,
     /// One of podgrant's own was changed in place.
     Updated,
+    /// Somebody else's became podgrant's, as the role's own tag asked for.
+    Adopted,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,13 +181,25 @@ impl OutcomeEvent {
                 access: Access::of(&association.workload, mark, Some(&association.id)),
                 cause,
             }),
+            Change::Adopt { association, mark } => Self::AccessGranted(AccessGranted {
+                action: GrantAction::Adopted,
+                access: Access::of(&association.workload, mark, Some(&association.id)),
+                cause,
+            }),
+            Change::AmendTrust { role, role_id, policy_before, policy } => Self::TrustAmended(TrustAmended {
+                role_arn: role.clone(),
+                role_id: role_id.clone(),
+                policy_before: policy_before.clone(),
+                policy: policy.clone(),
+                cause,
+            }),
             Change::Revoke { association, reason } => {
                 // The guard lets only marked associations go.
                 let mark = association.mark.as_ref()?;
                 let access = Access::of(&association.workload, mark, Some(&association.id));
                 let removed = AccessRemoved { access, reason: *reason, cause };
                 match reason {
-                    RevokeReason::GrantWithdrawn => Self::AccessRevoked(removed),
+                    RevokeReason::GrantWithdrawn | RevokeReason::Refused => Self::AccessRevoked(removed),
                     RevokeReason::RoleGone | RevokeReason::RoleReplaced => Self::OrphanRemoved(removed),
                 }
             }
@@ -231,6 +258,7 @@ impl OutcomeEvent {
             Self::ClusterReady(_) => CLUSTER_READY,
             Self::AccessGranted(_) => "Access Granted",
             Self::AccessRevoked(_) => "Access Revoked",
+            Self::TrustAmended(_) => "Trust Amended",
             Self::GrantRefused(_) => "Grant Refused",
             Self::OrphanFound(_) => "Orphan Found",
             Self::ClusterNeedsAttention(_) => "Cluster Needs Attention",
@@ -247,6 +275,7 @@ impl OutcomeEvent {
             Self::DeletionsWithheld(detail) => serde_json::to_value(detail),
             Self::ClusterReady(detail) => serde_json::to_value(detail),
             Self::AccessGranted(detail) => serde_json::to_value(detail),
+            Self::TrustAmended(detail) => serde_json::to_value(detail),
             Self::AccessRevoked(detail) | Self::OrphanRemoved(detail) => serde_json::to_value(detail),
             Self::GrantRefused(detail)
             | Self::OrphanFound(detail)
@@ -262,6 +291,7 @@ impl OutcomeEvent {
         let role = match self {
             Self::AgentInstalled(_) | Self::ClusterReady(_) | Self::DeletionsWithheld(_) => None,
             Self::AccessGranted(detail) => Some(&detail.access.role_arn),
+            Self::TrustAmended(detail) => Some(&detail.role_arn),
             Self::AccessRevoked(detail) | Self::OrphanRemoved(detail) => Some(&detail.access.role_arn),
             Self::GrantRefused(detail)
             | Self::OrphanFound(detail)

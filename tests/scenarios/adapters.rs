@@ -18,7 +18,7 @@ async fn every_page_is_read_and_nothing_is_lost() {
         w.aws.add_role(Role::named(format!("bystander-{number}")));
     }
     assert_snapshot!(w.sweep_counted().await, @"
-    done
+    not-yet
     + eu-west-1/apps-1  apps/app-1  role asking-1  (apps/app-1@_) => done
     + eu-west-1/apps-1  apps/app-2  role asking-2  (apps/app-2@_) => done
     + eu-west-1/apps-1  apps/app-3  role asking-3  (apps/app-3@_) => done
@@ -34,15 +34,22 @@ async fn every_page_is_read_and_nothing_is_lost() {
     + eu-west-1/prod-eu  apps/app-3  role asking-3  (apps/app-3@_) => done
     + eu-west-1/prod-eu  apps/app-4  role asking-4  (apps/app-4@_) => done
     + eu-west-1/prod-eu  apps/app-5  role asking-5  (apps/app-5@_) => done
+    . the sweep of eu-west-1/apps-1
+    . the sweep of eu-west-1/apps-2
+    . the sweep of eu-west-1/prod-eu
     15 x eks eu-west-1 CreatePodIdentityAssociation
     3 x eks eu-west-1 DescribeCluster
     2 x eks eu-west-1 ListClusters
     3 x eks eu-west-1 ListPodIdentityAssociations
+    3 x eks us-east-1 DescribeCluster -> ResourceNotFoundException
     1 x eks us-east-1 ListClusters
-    2 x events eu-west-1 PutEvents
+    3 x events eu-west-1 PutEvents
     5 x iam us-east-1 GetAccountAuthorizationDetails
-    1 x tagging eu-west-1 GetResources
-    1 x tagging us-east-1 GetResources
+    15 x iam us-east-1 GetRole
+    15 x iam us-east-1 ListAttachedRolePolicies
+    15 x iam us-east-1 ListRolePolicies
+    1 x sqs eu-west-1 SendMessageBatch
+    3 x tagging eu-west-1 GetResources
     * Access Granted eu-west-1/apps-1 apps/app-1 asking-1 created
     * Access Granted eu-west-1/apps-1 apps/app-2 asking-2 created
     * Access Granted eu-west-1/apps-1 apps/app-3 asking-3 created
@@ -58,20 +65,25 @@ async fn every_page_is_read_and_nothing_is_lost() {
     * Access Granted eu-west-1/prod-eu apps/app-3 asking-3 created
     * Access Granted eu-west-1/prod-eu apps/app-4 asking-4 created
     * Access Granted eu-west-1/prod-eu apps/app-5 asking-5 created
+    > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/apps-1 .. with asking-1 asking-2 asking-3 asking-4 asking-5
+    > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/apps-2 .. with asking-1 asking-2 asking-3 asking-4 asking-5
+    > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with asking-1 asking-2 asking-3 asking-4 asking-5
     ");
     for cluster in ["apps-1", "apps-2", "prod-eu"] {
         assert_eq!(w.access(EU, cluster).len(), 5, "{cluster}");
     }
     assert_snapshot!(w.counted(ReconcileAssociations, &again(sweep())).await, @"
-    done
-    = 15 unchanged
-    3 x eks eu-west-1 DescribeCluster
+    not-yet
+    . the sweep of eu-west-1/apps-1
+    . the sweep of eu-west-1/apps-2
+    . the sweep of eu-west-1/prod-eu
     2 x eks eu-west-1 ListClusters
-    9 x eks eu-west-1 ListPodIdentityAssociations
     1 x eks us-east-1 ListClusters
     5 x iam us-east-1 GetAccountAuthorizationDetails
-    8 x tagging eu-west-1 GetResources
-    1 x tagging us-east-1 GetResources
+    1 x sqs eu-west-1 SendMessageBatch
+    > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/apps-1 .. with asking-1 asking-2 asking-3 asking-4 asking-5
+    > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/apps-2 .. with asking-1 asking-2 asking-3 asking-4 asking-5
+    > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with asking-1 asking-2 asking-3 asking-4 asking-5
     ");
 }
 
@@ -130,17 +142,18 @@ async fn an_association_that_an_add_on_owns_is_left_alone_whatever_its_tags_say(
     w.aws.add_association(ours.owner(addon));
     let before = w.aws.associations(EU, "prod-eu");
     // Wanted, it stands in the way.
-    assert_snapshot!(w.reconcile(&again(role_tagged("payments-api"))).await, @"
-    done
-    = 1 unchanged
+    assert_snapshot!(w.reconcile(&again(role_tagged("payments-api"))).await, @r#"
+    not-yet
+    . the policies of role payments-api could not be read yet, and it may be an administrator
     tagging eu-west-1 GetResources podgrant/role-name=payments-api
     tagging us-east-1 GetResources podgrant/role-name=payments-api
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
-    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
-    ");
+    sqs eu-west-1 SendMessageBatch podgrant 1
+    > in 5 s, attempt 1, began 0 s ago: Role { name: "payments-api" }
+    "#);
     // Unwanted, and its role gone, it stays.
     w.aws.untag_role("payments-api", "podgrant/grant");
     assert_snapshot!(w.reconcile(&role_untagged("payments-api")).await, @"
@@ -149,15 +162,14 @@ async fn an_association_that_an_add_on_owns_is_left_alone_whatever_its_tags_say(
     tagging us-east-1 GetResources podgrant/role-name=payments-api
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
-    eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     ");
     w.aws.delete_role("payments-api");
     assert_snapshot!(w.counted(CleanUpOrphans, &sweep()).await, @"
     done
     1 x eks eu-west-1 DescribeCluster
+    1 x eks eu-west-1 DescribePodIdentityAssociation
     1 x eks eu-west-1 ListClusters
-    1 x eks eu-west-1 ListPodIdentityAssociations
     1 x eks us-east-1 ListClusters
     1 x iam us-east-1 GetAccountAuthorizationDetails
     1 x tagging eu-west-1 GetResources
@@ -186,9 +198,11 @@ async fn names_that_kubernetes_would_not_take_are_nobodys_grant() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
-    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/worker
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000003
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
+    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/worker
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/worker
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     iam us-east-1 GetRole payments-api
@@ -198,15 +212,16 @@ async fn names_that_kubernetes_would_not_take_are_nobodys_grant() {
     * Access Revoked eu-west-1/prod-eu payments/api payments-api grant-withdrawn
     ");
     assert_snapshot!(w.sweep_counted().await, @"
-    done
+    not-yet
     = 1 unchanged
-    1 x eks eu-west-1 DescribeCluster
+    . the sweep of eu-west-1/prod-eu
     1 x eks eu-west-1 ListClusters
     1 x eks eu-west-1 ListPodIdentityAssociations
     1 x eks us-east-1 ListClusters
     1 x iam us-east-1 GetAccountAuthorizationDetails
+    1 x sqs eu-west-1 SendMessageBatch
     1 x tagging eu-west-1 GetResources
-    1 x tagging us-east-1 GetResources
+    > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with payments-api
     ");
     assert_eq!(w.aws.associations(EU, "prod-eu").len(), 3);
 }
@@ -226,9 +241,6 @@ async fn tags_copied_from_another_cluster_make_nothing_ours() {
     tagging eu-west-1 GetResources podgrant/role-name=payments-api
     tagging us-east-1 GetResources podgrant/role-name=payments-api
     iam us-east-1 GetRole payments-api -> 404 NoSuchEntity
-    eks eu-west-1 DescribeCluster prod-eu
-    eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
-    eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     sqs eu-west-1 SendMessageBatch podgrant 1
     > in 5 s, attempt 1, began 0 s ago: RoleUnseen { name: "payments-api" }
     "#);
@@ -241,9 +253,8 @@ async fn tags_copied_from_another_cluster_make_nothing_ours() {
     eks us-east-1 ListClusters
     eks eu-west-1 DescribeCluster other
     eks eu-west-1 DescribeCluster prod-eu
-    eks eu-west-1 ListPodIdentityAssociations other
-    eks eu-west-1 ListPodIdentityAssociations prod-eu
     iam us-east-1 GetAccountAuthorizationDetails
+    eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     iam us-east-1 GetRole payments-api -> 404 NoSuchEntity
     eks eu-west-1 DeletePodIdentityAssociation prod-eu a-000000000000001
@@ -267,8 +278,10 @@ async fn a_ghost_with_its_tags_hides_nothing_and_is_not_deleted_again() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
-    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001 -> 404 ResourceNotFoundException
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
+    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api
     events eu-west-1 PutEvents 1
     * Access Granted eu-west-1/prod-eu payments/api payments-api created
@@ -281,19 +294,21 @@ async fn a_ghost_with_its_tags_hides_nothing_and_is_not_deleted_again() {
     tagging us-east-1 GetResources podgrant/role-name=payments-api
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
-    eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001 -> 404 ResourceNotFoundException
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000002 -> 404 ResourceNotFoundException
     ");
     assert_snapshot!(w.sweep().await, @"
-    done
-    tagging eu-west-1 GetResources podgrant/managed
-    tagging us-east-1 GetResources podgrant/managed
+    not-yet
+    . the sweep of eu-west-1/prod-eu
+    iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters
-    eks eu-west-1 DescribeCluster prod-eu
+    sqs eu-west-1 SendMessageBatch podgrant 1
+    > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with 
+
+    done
+    tagging eu-west-1 GetResources podgrant/cluster=eu-west-1/prod-eu
     eks eu-west-1 ListPodIdentityAssociations prod-eu
-    iam us-east-1 GetAccountAuthorizationDetails
     ");
 }
 
@@ -318,7 +333,6 @@ async fn a_ghost_without_tags_is_nobodys() {
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters
     eks eu-west-1 DescribeCluster prod-eu
-    eks eu-west-1 ListPodIdentityAssociations prod-eu
     iam us-east-1 GetAccountAuthorizationDetails
     ");
 }
@@ -336,19 +350,24 @@ async fn what_the_index_does_not_know_yet_is_described_and_neither_made_twice_no
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     ");
     assert_snapshot!(w.sweep().await, @"
-    done
-    = 1 unchanged
-    tagging eu-west-1 GetResources podgrant/managed
-    tagging us-east-1 GetResources podgrant/managed
+    not-yet
+    . the sweep of eu-west-1/prod-eu
+    iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters
-    eks eu-west-1 DescribeCluster prod-eu
+    sqs eu-west-1 SendMessageBatch podgrant 1
+    > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with payments-api
+
+    done
+    = 1 unchanged
+    tagging eu-west-1 GetResources podgrant/cluster=eu-west-1/prod-eu
     eks eu-west-1 ListPodIdentityAssociations prod-eu
-    iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     ");
 }
@@ -366,15 +385,23 @@ async fn a_grant_withdrawn_before_the_index_knew_it_goes_with_the_next_sweep() {
     iam us-east-1 GetRole payments-api
     ");
     assert_snapshot!(w.sweep().await, @"
-    done
-    - eu-west-1/prod-eu  payments/api  role payments-api  (grant withdrawn) => done
-    tagging eu-west-1 GetResources podgrant/managed
-    tagging us-east-1 GetResources podgrant/managed
+    not-yet
+    . the sweep of eu-west-1/prod-eu
+    iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters
-    eks eu-west-1 DescribeCluster prod-eu
+    sqs eu-west-1 SendMessageBatch podgrant 1
+    > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with 
+
+    done
+    - eu-west-1/prod-eu  payments/api  role payments-api  (grant withdrawn) => done
+    tagging eu-west-1 GetResources podgrant/cluster=eu-west-1/prod-eu
     eks eu-west-1 ListPodIdentityAssociations prod-eu
-    iam us-east-1 GetAccountAuthorizationDetails
+    eks eu-west-1 DescribeCluster prod-eu
+    eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
+    iam us-east-1 GetRole payments-api
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DeletePodIdentityAssociation prod-eu a-000000000000001

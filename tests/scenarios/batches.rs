@@ -135,6 +135,8 @@ async fn a_dry_run_plans_and_writes_nothing() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     ");
     assert_snapshot!(w.install_agent(&sample("cluster-created")).await, @"
@@ -164,17 +166,18 @@ async fn when_time_is_up_nothing_is_applied_and_all_comes_back() {
     w.time_left = 10;
     assert_snapshot!(w.reconcile(&role_untagged("payments-api")).await, @r#"
     not-yet
-    + eu-west-1/prod-eu  payments/worker  role payments-api  (payments/worker@prod-eu) => not yet: the invocation's time is up
-    - eu-west-1/prod-eu  payments/api  role payments-api  (grant withdrawn) => not yet: the invocation's time is up
-    . the invocation's time is up
-    . the invocation's time is up
+    + eu-west-1/prod-eu  payments/worker  role payments-api  (payments/worker@prod-eu) => unbegun
+    - eu-west-1/prod-eu  payments/api  role payments-api  (grant withdrawn) => unbegun
+    . the invocation's time was up
     tagging eu-west-1 GetResources podgrant/role-name=payments-api
     tagging us-east-1 GetResources podgrant/role-name=payments-api
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
-    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/worker
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
+    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/worker
     sqs eu-west-1 SendMessageBatch podgrant 1
     > in 5 s, attempt 1, began 0 s ago: Role { name: "payments-api" }
     "#);
@@ -190,10 +193,11 @@ async fn what_is_done_when_time_runs_out_is_done_and_the_rest_comes_back() {
     for number in 1..=8 {
         w.aws.add_role(role(&format!("role-{number}"), &format!("apps/app-{number}@prod-eu")));
     }
+    w.reconcile(&sweep()).await;
+    let event = w.next_message();
     // Six calls run side by side; while they are held up, time passes.
     let gate = Gate::closed();
     w.aws.fault(Fault::on("eks", "CreatePodIdentityAssociation").first(6).wait_for(&gate));
-    let event = sweep();
     let time_passes = async {
         gate.reached_by(6).await;
         w.pass(55);
@@ -205,7 +209,29 @@ async fn what_is_done_when_time_runs_out_is_done_and_the_rest_comes_back() {
     let (answered, ()) =
         tokio::join!(batch::answer(&flow, batch_of(&[&event.to_string()]), deadline), time_passes);
     assert_eq!(answered.unwrap(), failures(&[]));
-    assert_eq!((w.access(EU, "prod-eu").len(), w.aws.messages().len()), (6, 2));
+    assert_eq!((w.access(EU, "prod-eu").len(), w.aws.messages().len()), (6, 1));
+    // One message goes on where this one ended, with the roles that it had.
+    let rest: Value = serde_json::from_str(&w.aws.messages()[0].body).unwrap();
+    let part = &rest["detail"]["followUp"];
+    assert_eq!((&part["kind"], &part["from"]["service_account"]), (&json!("cluster-sweep"), &json!("app-7")));
+    w.forget();
+    assert_snapshot!(w.counted(ReconcileAssociations, &rest).await, @"
+    done
+    + eu-west-1/prod-eu  apps/app-7  role role-7  (apps/app-7@prod-eu) => done
+    + eu-west-1/prod-eu  apps/app-8  role role-8  (apps/app-8@prod-eu) => done
+    2 x eks eu-west-1 CreatePodIdentityAssociation
+    1 x eks eu-west-1 DescribeCluster
+    1 x eks eu-west-1 ListPodIdentityAssociations
+    1 x eks us-east-1 DescribeCluster -> ResourceNotFoundException
+    1 x events eu-west-1 PutEvents
+    2 x iam us-east-1 GetRole
+    2 x iam us-east-1 ListAttachedRolePolicies
+    2 x iam us-east-1 ListRolePolicies
+    1 x tagging eu-west-1 GetResources
+    * Access Granted eu-west-1/prod-eu apps/app-7 role-7 created
+    * Access Granted eu-west-1/prod-eu apps/app-8 role-8 created
+    ");
+    assert_eq!(w.access(EU, "prod-eu").len(), 8);
 }
 
 #[tokio::test]

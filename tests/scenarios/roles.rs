@@ -18,6 +18,8 @@ async fn a_tagged_role_gets_its_association_in_eight_calls() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api
     events eu-west-1 PutEvents 1
@@ -49,6 +51,8 @@ async fn a_role_created_with_its_tags_gets_its_association() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api
     events eu-west-1 PutEvents 1
@@ -68,7 +72,6 @@ async fn the_same_event_twice_makes_one_association_and_writes_once() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
-    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     ");
 }
@@ -87,8 +90,10 @@ async fn a_changed_grant_is_made_anew_before_the_old_one_goes() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
-    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/worker
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
+    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/worker
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/worker
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     iam us-east-1 GetRole payments-api
@@ -112,7 +117,6 @@ async fn an_untagged_role_loses_its_association() {
     tagging us-east-1 GetResources podgrant/role-name=payments-api
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
-    eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     iam us-east-1 GetRole payments-api
@@ -148,6 +152,8 @@ async fn a_bad_subject_is_refused_and_its_neighbour_granted() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api
     events eu-west-1 PutEvents 2
@@ -168,6 +174,8 @@ async fn a_role_that_does_not_trust_pods_gets_nothing() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     events eu-west-1 PutEvents 1
     * Grant Refused payments-api trust-policy
@@ -182,6 +190,8 @@ async fn a_role_that_does_not_trust_pods_gets_nothing() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api
     events eu-west-1 PutEvents 1
@@ -223,6 +233,8 @@ async fn a_role_that_iam_does_not_show_yet_comes_back_until_it_does() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api
     events eu-west-1 PutEvents 1
@@ -243,6 +255,8 @@ async fn a_role_that_eks_does_not_see_yet_comes_back_until_it_does() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api -> 400 InvalidParameterException
     sqs eu-west-1 SendMessageBatch podgrant 1
@@ -257,6 +271,8 @@ async fn a_role_that_eks_does_not_see_yet_comes_back_until_it_does() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api
     events eu-west-1 PutEvents 1
@@ -281,6 +297,8 @@ async fn a_lost_answer_is_asked_for_again_with_the_same_token() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api -> response lost
@@ -304,6 +322,8 @@ async fn a_name_that_two_regions_have_is_refused_and_the_full_name_granted() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks us-east-1 ListPodIdentityAssociations prod-eu payments/api
     eks us-east-1 ListPodIdentityAssociations prod-eu payments/worker
@@ -328,12 +348,13 @@ async fn a_selector_by_tags_means_the_clusters_that_carry_them() {
     tagging eu-west-1 GetResources podgrant/role-name=payments-api
     tagging us-east-1 GetResources podgrant/role-name=payments-api
     iam us-east-1 GetRole payments-api
-    eks eu-west-1 ListClusters
-    eks us-east-1 ListClusters
+    tagging eu-west-1 GetResources
+    tagging us-east-1 GetResources
     eks eu-west-1 DescribeCluster prod-eu
     eks eu-west-1 DescribeCluster quiet
-    eks eu-west-1 DescribeCluster test-eu
     eks us-east-1 DescribeCluster prod-us
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks us-east-1 ListPodIdentityAssociations prod-us payments/api
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api

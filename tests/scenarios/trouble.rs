@@ -38,6 +38,8 @@ async fn a_create_throttled_beyond_the_sdks_retries_comes_back() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api -> 429 ThrottlingException
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api -> 429 ThrottlingException
@@ -55,6 +57,8 @@ async fn a_create_throttled_beyond_the_sdks_retries_comes_back() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api
     events eu-west-1 PutEvents 1
@@ -92,6 +96,8 @@ async fn two_errors_are_retried_and_forgotten() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api -> 429 ThrottlingException
@@ -113,6 +119,8 @@ async fn access_denied_fails_the_message_and_says_who_may_not_do_what() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api -> 403 AccessDeniedException
     ");
@@ -130,6 +138,8 @@ async fn a_service_that_is_down_fails_the_message() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api -> 500 ServerException
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api -> 500 ServerException
@@ -181,6 +191,8 @@ async fn a_connection_that_breaks_once_is_no_trouble_and_thrice_fails_the_messag
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api -> connection dropped
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api -> connection dropped
@@ -202,8 +214,10 @@ async fn without_one_regions_index_grants_are_made_and_deletions_wait() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
-    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/worker
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
+    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/worker
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/worker
     events eu-west-1 PutEvents 2
     * Access Granted eu-west-1/prod-eu payments/worker payments-api created
@@ -220,7 +234,6 @@ async fn without_one_regions_index_grants_are_made_and_deletions_wait() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
-    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/worker
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000002
@@ -246,8 +259,10 @@ async fn a_region_that_does_not_answer_holds_up_no_grant_elsewhere() {
     eks us-east-1 DescribeCluster prod-eu -> 500 ServerException
     eks us-east-1 DescribeCluster prod-eu -> 500 ServerException
     eks us-east-1 DescribeCluster prod-eu -> 500 ServerException
-    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/worker
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
+    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/worker
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/worker
     events eu-west-1 PutEvents 2
     * Access Granted eu-west-1/prod-eu payments/worker payments-api created
@@ -267,8 +282,10 @@ async fn a_listing_that_fails_makes_nothing_there() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
-    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/worker -> 403 AccessDeniedException
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
+    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/worker -> 403 AccessDeniedException
     ");
     assert_eq!(w.access(EU, "prod-eu"), ["payments/api payments-api"]);
 }
@@ -299,8 +316,10 @@ async fn a_deletion_throttled_beyond_the_sdks_retries_comes_back() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
-    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/worker
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
+    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/worker
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/worker
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     iam us-east-1 GetRole payments-api
@@ -323,7 +342,6 @@ async fn a_deletion_throttled_beyond_the_sdks_retries_comes_back() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
-    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/worker
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000002
@@ -340,36 +358,33 @@ async fn an_update_whose_mark_failed_is_finished_by_the_next_delivery() {
     w.given(role("payments-api", "payments/api@prod-eu")).await;
     w.aws.tag_role("payments-api", "podgrant/session-tags", "off");
     w.aws.fault(Fault::on("eks", "TagResource").access_denied());
-    assert_snapshot!(w.reconcile(&again(role_tagged("payments-api"))).await, @"
-    failed: eks:TagResource arn:aws:eks:eu-west-1:111122223333:podidentityassociation/prod-eu/a-000000000000001: AccessDeniedException: User: arn:aws:sts::111122223333:assumed-role/podgrant/test is not authorized to perform: eks:TagResource
-    ~ eu-west-1/prod-eu  payments/api  role payments-api  session tags on -> off => failed: eks:TagResource arn:aws:eks:eu-west-1:111122223333:podidentityassociation/prod-eu/a-000000000000001: AccessDeniedException: User: arn:aws:sts::111122223333:assumed-role/podgrant/test is not authorized to perform: eks:TagResource
+    assert_snapshot!(w.reconcile(&again(role_tagged("payments-api"))).await, @r#"
+    not-yet
+    = 1 unchanged
+    . the policies of role payments-api could not be read yet, and it may be an administrator
     tagging eu-west-1 GetResources podgrant/role-name=payments-api
     tagging us-east-1 GetResources podgrant/role-name=payments-api
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
-    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
-    eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
-    eks eu-west-1 UpdatePodIdentityAssociation prod-eu a-000000000000001
-    eks eu-west-1 TagResource arn:aws:eks:eu-west-1:111122223333:podidentityassociation/prod-eu/a-000000000000001 -> 403 AccessDeniedException
-    ");
+    sqs eu-west-1 SendMessageBatch podgrant 1
+    > in 5 s, attempt 1, began 0 s ago: Role { name: "payments-api" }
+    "#);
     w.aws.clear_faults();
-    assert_snapshot!(w.reconcile(&again(role_tagged("payments-api"))).await, @"
-    done
-    ~ eu-west-1/prod-eu  payments/api  role payments-api  session tags on -> off => done
+    assert_snapshot!(w.reconcile(&again(role_tagged("payments-api"))).await, @r#"
+    not-yet
+    = 1 unchanged
+    . the policies of role payments-api could not be read yet, and it may be an administrator
     tagging eu-west-1 GetResources podgrant/role-name=payments-api
     tagging us-east-1 GetResources podgrant/role-name=payments-api
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
-    eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
-    eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
-    eks eu-west-1 TagResource arn:aws:eks:eu-west-1:111122223333:podidentityassociation/prod-eu/a-000000000000001
-    events eu-west-1 PutEvents 1
-    * Access Granted eu-west-1/prod-eu payments/api payments-api updated
-    ");
+    sqs eu-west-1 SendMessageBatch podgrant 1
+    > in 5 s, attempt 1, began 0 s ago: Role { name: "payments-api" }
+    "#);
 }
 
 #[tokio::test]
@@ -386,6 +401,8 @@ async fn a_bus_that_refuses_an_event_once_is_asked_again_for_just_that_one() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/worker
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api
@@ -409,6 +426,8 @@ async fn a_bus_that_refuses_events_fails_the_message() {
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 CreatePodIdentityAssociation prod-eu payments/api
     events eu-west-1 PutEvents 1 -> 400 AccessDeniedException

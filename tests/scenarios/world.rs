@@ -14,7 +14,7 @@ use podgrant_core::outcome::FollowUp;
 use podgrant_core::{Verdict, Workload};
 use podgrant_events::{
     AccessGranted, AccessRemoved, AgentInstalled, ClusterReady, DeletionsWithheld, FindingDetail, Incoming,
-    Trigger, read,
+    Trigger, TrustAmended, read,
 };
 use podgrant_runtime::flow::Origin;
 use podgrant_runtime::report::Ending;
@@ -102,8 +102,9 @@ impl World {
     pub fn flow(&self, function: Function) -> Flow {
         let lookout = self.lookout.clone().filter(|_| function == Function::InstallAgent);
         let lookout = lookout.map(|lookout| self.config.kubernetes.applied_to(lookout));
-        let aws =
-            Aws::new(&self.sdk, &self.config.regions, self.config.tag_keys.clone()).with_lookout(lookout);
+        let aws = Aws::new(&self.sdk, &self.config.regions, self.config.tag_keys.clone())
+            .with_guardrails(self.config.guardrails.clone())
+            .with_lookout(lookout);
         let now = Arc::clone(&self.now);
         let clock = Clock::from_fn(move || now.load(Ordering::Relaxed) * 1000);
         Flow { function, aws, config: self.config.clone(), clock }
@@ -291,6 +292,7 @@ fn tell_event(event: &Event, cause: &str) -> String {
     }
     match event.detail_type.as_str() {
         "Access Granted" => is!(AccessGranted),
+        "Trust Amended" => is!(TrustAmended),
         "Access Revoked" | "Orphan Removed" => is!(AccessRemoved),
         "Agent Installed" => is!(AgentInstalled),
         "Cluster Ready" => is!(ClusterReady),

@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 
 use futures_util::{StreamExt, stream};
 use podgrant_core::outcome::{FollowUp, Wait};
-use podgrant_core::plan::still_goes;
+use podgrant_core::plan::{RevokeReason, still_goes};
 use podgrant_core::{
-    Approved, Association, AssociationId, Change, ClusterId, Mark, Outcome, Snapshot, Verdict, Workload,
+    Approved, Association, AssociationId, Change, ClusterId, Mark, Outcome, RoleArn, RoleId, Snapshot,
+    Verdict, Workload,
 };
 use sha2::{Digest, Sha256};
 
+use crate::error::TRUST_POLICY_INVALID;
 use crate::{Aws, AwsError, CONCURRENT_CALLS, Meaning};
 
 /// How a change ended, and the association it met.
@@ -28,16 +30,22 @@ impl Aws {
         cause: &str,
         time_is_up: impl Fn() -> bool,
     ) -> Vec<Outcome> {
-        let (taking, giving): (Vec<_>, Vec<_>) =
-            approved.changes().iter().partition(|change| change.takes_away());
-        let mut outcomes = Vec::with_capacity(giving.len() + taking.len());
-        for changes in [giving, taking] {
+        let stage = |change: &Change| match change {
+            // What is given leans on it.
+            Change::AmendTrust { .. } => 0,
+            change if change.takes_away() => 2,
+            _ => 1,
+        };
+        let mut outcomes = Vec::with_capacity(approved.changes().len());
+        for now in 0..=2 {
+            let changes = approved.changes().iter().filter(|change| stage(change) == now);
             let ended: Vec<Outcome> = stream::iter(changes)
                 .map(|change| async {
                     let (verdict, association) = if time_is_up() {
                         (Verdict::Unbegun, None)
                     } else {
-                        self.change(change, snapshot, cause).await
+                        let (verdict, association) = self.change(change, snapshot, cause).await;
+                        (in_time(change, verdict, approved), association)
                     };
                     Outcome { change: change.clone(), verdict, association }
                 })
@@ -63,7 +71,11 @@ impl Aws {
                 ended => ended,
             },
             Change::Update { association, mark } => self.update(association, mark, snapshot, cause).await,
-            Change::Revoke { association, .. } => self.revoke(association, snapshot).await,
+            Change::Adopt { association, mark } => self.adopt(association, mark, cause).await,
+            Change::Revoke { association, reason } => self.revoke(association, *reason, snapshot).await,
+            Change::AmendTrust { role, role_id, policy_before, policy } => {
+                self.amend_trust(change, role, role_id, (policy_before, policy)).await
+            }
             // Installed is not healthy yet: someone has to come back and look.
             Change::InstallAgent { cluster, version, configuration, overwrite } => {
                 let installed =
@@ -129,10 +141,54 @@ impl Aws {
             }
         };
         let old = current.mark.as_ref().filter(|old| old.role_arn != mark.role_arn);
-        if old.is_some() && !self.still_goes(&current, snapshot).await? {
+        if old.is_some() && !self.still_goes(&current, None, snapshot).await? {
             return Ok((wanted_after_all(&current), Some(association.id.clone())));
         }
         self.bring_to(&current, mark, cause).await
+    }
+
+    /// Marks what somebody else made as ours, if it still is what was planned for.
+    async fn adopt(&self, planned: &Association, mark: &Mark, cause: &str) -> Result<Ended, AwsError> {
+        let id = Some(planned.id.clone());
+        match self.describe_association(&planned.cluster, &planned.id).await? {
+            Some(current)
+                if current.may_be_adopted_by(&mark.role_arn) && current.workload == planned.workload =>
+            {
+                self.bring_to(&current, mark, cause).await
+            }
+            _ => {
+                let reason =
+                    format!("association {} is no longer as it was when it was to be adopted", planned.id);
+                Ok((Verdict::Dropped { reason }, id))
+            }
+        }
+    }
+
+    /// Puts a trust policy in place of the one that it was planned on.
+    async fn amend_trust(
+        &self,
+        change: &Change,
+        role: &RoleArn,
+        id: &RoleId,
+        (before, after): (&str, &str),
+    ) -> Result<Ended, AwsError> {
+        let name = role.role_name();
+        let Some(current) = self.role(name).await?.filter(|current| current.id == *id) else {
+            let reason = format!("the role {name} is gone, or was made again");
+            return Ok((Verdict::Dropped { reason }, None));
+        };
+        if current.trust_policy != before {
+            let reason = format!("the trust policy of {name} changed since it was planned for");
+            return Ok((not_yet(change, reason), None));
+        }
+        self.iam
+            .update_assume_role_policy()
+            .role_name(name)
+            .policy_document(after)
+            .send()
+            .await
+            .map_err(|error| AwsError::of("iam:UpdateAssumeRolePolicy", name, error))?;
+        Ok((Verdict::Done, None))
     }
 
     /// A place that was free when we looked and is taken now: whoever was quicker is looked at, and brought to what
@@ -199,13 +255,18 @@ impl Aws {
         Ok((Verdict::Done, Some(current.id.clone())))
     }
 
-    async fn revoke(&self, association: &Association, snapshot: &Snapshot) -> Result<Ended, AwsError> {
+    async fn revoke(
+        &self,
+        association: &Association,
+        reason: RevokeReason,
+        snapshot: &Snapshot,
+    ) -> Result<Ended, AwsError> {
         let id = Some(association.id.clone());
         let current = match self.look_again(association).await? {
             Ok(current) => current,
             Err(verdict) => return Ok((verdict, id)),
         };
-        if !self.still_goes(&current, snapshot).await? {
+        if !self.still_goes(&current, Some(reason), snapshot).await? {
             return Ok((wanted_after_all(&current), id));
         }
         let deleted = self
@@ -250,10 +311,35 @@ impl Aws {
 
     /// Whether an association about to be taken away still should be: its role is
     /// looked at once more, and judged by the rules that planned it.
-    async fn still_goes(&self, association: &Association, snapshot: &Snapshot) -> Result<bool, AwsError> {
+    async fn still_goes(
+        &self,
+        association: &Association,
+        reason: Option<RevokeReason>,
+        snapshot: &Snapshot,
+    ) -> Result<bool, AwsError> {
         let Some(mark) = association.managed() else { return Ok(false) };
-        let role = self.role(mark.role_arn.role_name()).await?;
-        Ok(still_goes(association, role, &snapshot.clusters, &self.keys))
+        let name = mark.role_arn.role_name();
+        let role = match reason {
+            // It may go for what its role's policies allow.
+            Some(RevokeReason::Refused) => self.whole_role(name).await?,
+            _ => self.role(name).await?,
+        };
+        Ok(still_goes(association, role, &snapshot.clusters, &self.keys, &self.guardrails))
+    }
+}
+
+/// What EKS says of a trust policy that was amended a moment ago may be about the one before: IAM's changes take a
+/// while to be seen (IAM user guide, "Troubleshoot IAM").
+fn in_time(change: &Change, verdict: Verdict, approved: &Approved) -> Verdict {
+    let amended =
+        |other: &Change| matches!(other, Change::AmendTrust { .. }) && other.role() == change.role();
+    match verdict {
+        Verdict::Refused { reason }
+            if reason.contains(TRUST_POLICY_INVALID) && approved.changes().iter().any(amended) =>
+        {
+            not_yet(change, reason)
+        }
+        verdict => verdict,
     }
 }
 

@@ -81,6 +81,9 @@ impl fmt::Display for AwsError {
 
 impl std::error::Error for AwsError {}
 
+/// EKS's words for a trust policy that it finds wanting (terraform-provider-aws).
+pub(crate) const TRUST_POLICY_INVALID: &str = "Trust policy of the role provided is invalid";
+
 /// Codes and texts as AWS's service models and terraform-provider-aws have them.
 fn meaning_of(code: &str, message: &str) -> Meaning {
     match code {
@@ -99,9 +102,7 @@ fn meaning_of(code: &str, message: &str) -> Meaning {
         "InvalidParameterException" if message.contains("Role provided in the request does not exist") => {
             Meaning::RoleNotVisible
         }
-        "InvalidParameterException" if message.contains("Trust policy of the role provided is invalid") => {
-            Meaning::TrustPolicy
-        }
+        "InvalidParameterException" if message.contains(TRUST_POLICY_INVALID) => Meaning::TrustPolicy,
         "InvalidRequestException" => Meaning::WrongState,
         "ServerException"
         | "ServiceUnavailableException"

@@ -11,7 +11,7 @@ use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
-use podgrant_core::{Region, TagKeys};
+use podgrant_core::{Guardrails, Region, TagKeys};
 
 mod agents;
 mod apply;
@@ -41,6 +41,7 @@ const CONCURRENT_LOOKS: usize = 12;
 #[derive(Debug, Clone)]
 pub struct Aws {
     keys: TagKeys,
+    guardrails: Guardrails,
     iam: aws_sdk_iam::Client,
     events: aws_sdk_eventbridge::Client,
     sqs: aws_sdk_sqs::Client,
@@ -85,6 +86,7 @@ impl Aws {
         };
         Self {
             keys,
+            guardrails: Guardrails::default(),
             iam: aws_sdk_iam::Client::new(config),
             events: aws_sdk_eventbridge::Client::new(config),
             sqs: aws_sdk_sqs::Client::new(config),
@@ -92,6 +94,11 @@ impl Aws {
             credentials: config.credentials_provider(),
             lookout: None,
         }
+    }
+
+    /// Judges what stands and what goes by these guardrails.
+    pub fn with_guardrails(self, guardrails: Guardrails) -> Self {
+        Self { guardrails, ..self }
     }
 
     /// Also looks beyond EKS's own word.

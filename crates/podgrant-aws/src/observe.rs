@@ -134,7 +134,8 @@ impl Aws {
             return Ok(());
         }
         let (tags, _) = RoleTags::parse(&self.keys, &role.tags);
-        snapshot.roles.insert(role.arn.clone(), role);
+        let arn = role.arn.clone();
+        snapshot.roles.insert(arn.clone(), role);
 
         let marked: Vec<ClusterSelector> = index
             .keys()
@@ -155,6 +156,12 @@ impl Aws {
         }
         for association in &snapshot.associations {
             places.remove(&(association.cluster.clone(), association.workload.clone()));
+        }
+        // What it has it keeps as it is: what it may do matters before it gets something new, or something else.
+        let undecided = || !plan_grants(snapshot, &self.keys, &self.guardrails).waits.is_empty();
+        if self.guardrails.refuse_administrators && (!places.is_empty() || undecided()) {
+            let powers = self.powers(name).await?;
+            snapshot.roles.entry(arn).and_modify(|role| role.powers = powers);
         }
         let listed = side_by_side(places, |(cluster, workload)| async move {
             let listed = self.list_associations(&cluster, Some(&workload)).await;
@@ -232,28 +239,36 @@ impl Aws {
         let turn = |association: &Association| part.round.is_some_and(|round| round.holds(&association.id));
         self.know_wanted(listed, index, turn, snapshot, time_is_up).await;
 
-        let planned = plan_grants(snapshot, &self.keys);
-        let unclaimed = snapshot.associations.iter().filter_map(Association::managed);
-        let unclaimed = unclaimed.map(|mark| &mark.role_arn).filter(|arn| !snapshot.roles.contains_key(*arn));
-        let changing = planned.changes.iter().filter_map(Change::role);
-        let in_question: BTreeSet<RoleArn> = changing.chain(unclaimed).cloned().collect();
-        if in_question.is_empty() {
-            return Ok(());
+        // Who loses a place to a role as it is now leaves it to others, who have to be asked too.
+        let mut confirmed: BTreeSet<RoleArn> = BTreeSet::new();
+        loop {
+            let planned = plan_grants(snapshot, &self.keys, &self.guardrails);
+            let marks = snapshot.associations.iter().filter_map(Association::managed);
+            let unclaimed = marks.map(|mark| &mark.role_arn).filter(|arn| !snapshot.roles.contains_key(*arn));
+            let changing = planned.changes.iter().filter_map(Change::role);
+            let in_question: BTreeSet<RoleArn> =
+                changing.chain(unclaimed).filter(|arn| !confirmed.contains(*arn)).cloned().collect();
+            if in_question.is_empty() {
+                return Ok(());
+            }
+            if confirmed.is_empty() {
+                let found = self.clusters_named(&[cluster.name.clone()].into()).await;
+                snapshot.clusters.clear();
+                snapshot.take(found);
+            }
+            if in_question.len() > FEW_ROLES {
+                return self.take_roles(snapshot).await;
+            }
+            let names = in_question.iter().map(RoleArn::role_name);
+            let looked_up =
+                side_by_side(names, |name| async move { (name, self.whole_role(name).await) }).await;
+            for (name, role) in looked_up {
+                let role = role?;
+                snapshot.roles.retain(|arn, _| arn.role_name() != name);
+                snapshot.roles.extend(role.map(|role| (role.arn.clone(), role)));
+            }
+            confirmed.extend(in_question);
         }
-        let found = self.clusters_named(&[cluster.name.clone()].into()).await;
-        snapshot.clusters.clear();
-        snapshot.take(found);
-        if in_question.len() > FEW_ROLES {
-            return self.take_roles(snapshot).await;
-        }
-        let names = in_question.iter().map(RoleArn::role_name);
-        let looked_up = side_by_side(names, |name| async move { (name, self.role(name).await) }).await;
-        for (name, role) in looked_up {
-            let role = role?;
-            snapshot.roles.retain(|arn, _| arn.role_name() != name);
-            snapshot.roles.extend(role.map(|role| (role.arn.clone(), role)));
-        }
-        Ok(())
     }
 
     async fn observe_fleet_sweep(&self, snapshot: &mut Snapshot) -> Result<(), AwsError> {

@@ -80,8 +80,6 @@ pub enum FindingKind {
     SelfManagedAgent,
     /// A cluster's Kubernetes API could not be asked about the agent.
     KubernetesUnseen,
-    /// A tag asks for something that this version does not do.
-    NotSupported,
     /// A role all of whose clusters are gone.
     OrphanRole,
     /// The guard held changes back.
@@ -105,7 +103,6 @@ impl FindingKind {
                 | Self::Conflict
                 | Self::ForeignAssociation
                 | Self::RefusedByAws
-                | Self::NotSupported
         )
     }
 }
@@ -156,7 +153,6 @@ impl fmt::Display for FindingKind {
             Self::AgentConfiguration => "agent configuration",
             Self::SelfManagedAgent => "self-managed agent",
             Self::KubernetesUnseen => "Kubernetes unseen",
-            Self::NotSupported => "not supported",
             Self::OrphanRole => "orphan role",
             Self::Withheld => "withheld",
             Self::GaveUp => "gave up",

@@ -1,12 +1,13 @@
 //! Configuration from the environment, checked whole before any work is done.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::str::FromStr;
 
 use podgrant_aws::Lookout;
 use podgrant_core::agent::AgentSettings;
 use podgrant_core::agent::version::WantedVersion;
-use podgrant_core::{Limits, Region, RoleArn, TagKeys};
+use podgrant_core::{Guardrails, Limits, OnRefused, Region, RoleArn, TagKeys};
 
 /// What a function is told by its environment.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +22,8 @@ pub struct Config {
     pub own_roles: Vec<String>,
     pub tag_keys: TagKeys,
     pub limits: Limits,
+    /// Which grants are refused, whatever tags and trust policies say.
+    pub guardrails: Guardrails,
     /// How agents are to be where a cluster's own tags do not say.
     pub agent: AgentSettings,
     /// Whether clusters are asked about their agents, and as whom.
@@ -107,6 +110,36 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
         "none",
         "ARN of `install-agent`'s own role. Where a cluster's Kubernetes API refuses it, an access entry is made for it, with `AmazonEKSViewPolicy` in `kube-system`; without one none is made.",
     ),
+    (
+        "PODGRANT_REFUSED_NAMESPACES",
+        "kube-system,kube-public,kube-node-lease",
+        "Guardrail: namespaces whose service accounts get no roles, parted by commas; `none`: no namespace is refused.",
+    ),
+    (
+        "PODGRANT_ROLE_PATHS",
+        "any",
+        "Guardrail: paths of the roles that pods may get, such as /apps/, parted by commas.",
+    ),
+    (
+        "PODGRANT_REFUSE_ADMINISTRATORS",
+        "on",
+        "Guardrail: roles whose policies allow everything are refused: AdministratorAccess, PowerUserAccess, `*` on `*`.",
+    ),
+    (
+        "PODGRANT_MAX_SERVICE_ACCOUNTS",
+        "10",
+        "Guardrail: a role whose grants name more service accounts is refused: least privilege wants a role for each.",
+    ),
+    (
+        "PODGRANT_REQUIRED_BOUNDARY",
+        "none",
+        "Guardrail: ARN of the permissions boundary that a role must have.",
+    ),
+    (
+        "PODGRANT_ON_REFUSED",
+        "report",
+        "What becomes of an association whose grant a guardrail refuses now: `report` (it stays as it is) or `withdraw`.",
+    ),
     ("PODGRANT_MAX_DELETIONS", "100", "A pass that would delete more associations deletes none."),
     (
         "PODGRANT_MAX_DELETION_SHARE",
@@ -121,7 +154,7 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
         "604800",
         "Seconds that a role may name clusters that are not there before it is reported.",
     ),
-    ("PODGRANT_SWEEP_INTERVAL", "3600", "Seconds from one sweep to the next, as the schedule has it."),
+    ("PODGRANT_SWEEP_MINUTES", "60", "Minutes from one sweep to the next, as the schedule has it."),
     (
         "PODGRANT_DRIFT_ROUNDS",
         "24",
@@ -205,6 +238,7 @@ impl Config {
                 Err(ConfigError { variable: name, problem: format!("expected on or off, found {other:?}") })
             }
         };
+        let guardrails = guardrails(&variable, &switch)?;
         let role = variable("PODGRANT_KUBERNETES_ROLE")
             .map(|role| parsed("PODGRANT_KUBERNETES_ROLE", &role))
             .transpose()?;
@@ -219,6 +253,7 @@ impl Config {
                 .collect(),
             tag_keys,
             limits: Limits { deletions, share, ..defaults },
+            guardrails,
             agent: AgentSettings { version, configuration },
             kubernetes: KubernetesConfig { ask: switch("PODGRANT_KUBERNETES", true)?, role },
             dry_run: switch("PODGRANT_DRY_RUN", false)?,
@@ -227,10 +262,55 @@ impl Config {
             // SQS keeps a message for 14 days at most.
             give_up_after: number("PODGRANT_GIVE_UP_AFTER", 3600, 14 * 24 * 3600)?,
             orphan_grace: number("PODGRANT_ORPHAN_GRACE", 7 * 24 * 3600, i64::MAX)?,
-            sweep_interval: number("PODGRANT_SWEEP_INTERVAL", 3600, 366 * 24 * 3600)?,
+            sweep_interval: 60 * number("PODGRANT_SWEEP_MINUTES", 60, 366 * 24 * 60)?,
             drift_rounds: number("PODGRANT_DRIFT_ROUNDS", 24, 1_000_000)?.unsigned_abs(),
         })
     }
+}
+
+fn guardrails(
+    variable: &impl Fn(&'static str) -> Option<String>,
+    switch: &impl Fn(&'static str, bool) -> Result<bool, ConfigError>,
+) -> Result<Guardrails, ConfigError> {
+    let defaults = Guardrails::default();
+    let refused_namespaces = match variable("PODGRANT_REFUSED_NAMESPACES") {
+        None => defaults.refused_namespaces,
+        Some(none) if none == "none" => BTreeSet::new(),
+        Some(text) => list(&text)
+            .map(|namespace| parsed("PODGRANT_REFUSED_NAMESPACES", namespace))
+            .collect::<Result<_, _>>()?,
+    };
+    let role_paths: Vec<String> =
+        variable("PODGRANT_ROLE_PATHS").iter().flat_map(|paths| list(paths)).map(str::to_owned).collect();
+    if let Some(path) = role_paths.iter().find(|path| !path.starts_with('/') || !path.ends_with('/')) {
+        let problem = format!("{path:?}: expected paths that begin and end with /, such as /apps/");
+        return Err(ConfigError { variable: "PODGRANT_ROLE_PATHS", problem });
+    }
+    let max_service_accounts = match variable("PODGRANT_MAX_SERVICE_ACCOUNTS") {
+        None => defaults.max_service_accounts,
+        Some(text) => parsed("PODGRANT_MAX_SERVICE_ACCOUNTS", &text)?,
+    };
+    let permissions_boundary = variable("PODGRANT_REQUIRED_BOUNDARY");
+    if let Some(boundary) = permissions_boundary.iter().find(|arn| !arn.starts_with("arn:")) {
+        let problem = format!("{boundary:?}: expected a policy's ARN");
+        return Err(ConfigError { variable: "PODGRANT_REQUIRED_BOUNDARY", problem });
+    }
+    let on_refused = match variable("PODGRANT_ON_REFUSED").as_deref() {
+        None | Some("report") => OnRefused::Report,
+        Some("withdraw") => OnRefused::Withdraw,
+        Some(other) => {
+            let problem = format!("expected report or withdraw, found {other:?}");
+            return Err(ConfigError { variable: "PODGRANT_ON_REFUSED", problem });
+        }
+    };
+    Ok(Guardrails {
+        refused_namespaces,
+        role_paths,
+        refuse_administrators: switch("PODGRANT_REFUSE_ADMINISTRATORS", defaults.refuse_administrators)?,
+        max_service_accounts,
+        permissions_boundary,
+        on_refused,
+    })
 }
 
 fn list(text: &str) -> impl Iterator<Item = &str> {
@@ -280,7 +360,7 @@ mod tests {
         let config = config(&[("AWS_REGION", "eu-west-1"), ("PODGRANT_QUEUE_URL", " ")]).unwrap();
         assert_eq!(config.regions, ["eu-west-1".parse().unwrap()]);
         assert_eq!(config.queue_url, None);
-        assert_eq!(config.limits, Limits::default());
+        assert_eq!((config.limits, config.guardrails), (Limits::default(), Guardrails::default()));
         assert_eq!((config.retry_delay, config.give_up_after, config.orphan_grace), (60, 3600, 604_800));
         assert_eq!((config.sweep_interval, config.drift_rounds), (3600, 24));
         assert!(!config.dry_run && config.kubernetes.ask && config.kubernetes.role.is_none());
@@ -299,22 +379,37 @@ mod tests {
             ("PODGRANT_AGENT_CONFIGURATION", r#"{"tolerations":[]}"#),
             ("PODGRANT_KUBERNETES", "off"),
             ("PODGRANT_KUBERNETES_ROLE", "arn:aws:iam::111122223333:role/podgrant/install-agent"),
+            ("PODGRANT_REFUSED_NAMESPACES", "kube-system, flux-system"),
+            ("PODGRANT_ROLE_PATHS", "/apps/,/jobs/"),
+            ("PODGRANT_REFUSE_ADMINISTRATORS", "off"),
+            ("PODGRANT_MAX_SERVICE_ACCOUNTS", "2"),
+            ("PODGRANT_REQUIRED_BOUNDARY", "arn:aws:iam::111122223333:policy/boundary"),
+            ("PODGRANT_ON_REFUSED", "withdraw"),
             ("PODGRANT_MAX_DELETIONS", "7"),
             ("PODGRANT_MAX_DELETION_SHARE", "0.5"),
             ("PODGRANT_DRY_RUN", "on"),
             ("PODGRANT_RETRY_DELAY", "1"),
             ("PODGRANT_GIVE_UP_AFTER", "2"),
             ("PODGRANT_ORPHAN_GRACE", "3"),
-            ("PODGRANT_SWEEP_INTERVAL", "4"),
+            ("PODGRANT_SWEEP_MINUTES", "4"),
             ("PODGRANT_DRIFT_ROUNDS", "5"),
         ])
         .unwrap();
         assert_eq!(config.regions.len(), 2);
         assert_eq!(config.own_roles, ["arn:a", "arn:b"]);
         assert_eq!(config.tag_keys.key("grant"), "team/grant");
+        let guardrails = Guardrails {
+            refused_namespaces: ["kube-system", "flux-system"].map(|name| name.parse().unwrap()).into(),
+            role_paths: vec!["/apps/".to_owned(), "/jobs/".to_owned()],
+            refuse_administrators: false,
+            max_service_accounts: 2,
+            permissions_boundary: Some("arn:aws:iam::111122223333:policy/boundary".to_owned()),
+            on_refused: OnRefused::Withdraw,
+        };
+        assert_eq!(config.guardrails, guardrails);
         assert_eq!((config.limits.deletions, config.limits.share), (7, 0.5));
         assert_eq!((config.retry_delay, config.give_up_after, config.orphan_grace), (1, 2, 3));
-        assert_eq!((config.sweep_interval, config.drift_rounds), (4, 5));
+        assert_eq!((config.sweep_interval, config.drift_rounds), (240, 5));
         assert_eq!(config.agent.version.to_string(), "v1.3");
         assert_eq!(config.agent.configuration.as_deref(), Some(r#"{"tolerations":[]}"#));
         assert!(!config.kubernetes.ask);
@@ -333,6 +428,11 @@ mod tests {
             (vec![region, ("PODGRANT_MAX_DELETION_SHARE", "20")], "expected 0 to 1, found 20"),
             (vec![region, ("PODGRANT_MAX_DELETION_SHARE", "NaN")], "expected 0 to 1"),
             (vec![region, ("PODGRANT_RETRY_DELAY", "901")], "expected 0 to 900"),
+            (vec![region, ("PODGRANT_REFUSED_NAMESPACES", "kube_system")], "\"kube_system\""),
+            (vec![region, ("PODGRANT_ROLE_PATHS", "apps")], "begin and end with /"),
+            (vec![region, ("PODGRANT_MAX_SERVICE_ACCOUNTS", "many")], "\"many\""),
+            (vec![region, ("PODGRANT_REQUIRED_BOUNDARY", "boundary")], "expected a policy's ARN"),
+            (vec![region, ("PODGRANT_ON_REFUSED", "delete")], "expected report or withdraw"),
             (vec![region, ("PODGRANT_DRY_RUN", "yes")], "expected on or off"),
             (vec![region, ("PODGRANT_KUBERNETES", "maybe")], "PODGRANT_KUBERNETES: expected on or off"),
             (vec![region, ("PODGRANT_KUBERNETES_ROLE", "me")], "PODGRANT_KUBERNETES_ROLE: \"me\""),

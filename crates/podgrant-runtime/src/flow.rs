@@ -63,7 +63,8 @@ impl Flow {
             }
             let wake =
                 Wake { trigger: Trigger::FollowUp(FollowUp::ClusterSweep(part.clone())), ..wake.clone() };
-            let task = Task { view: View::ClusterSweep { part }, duty: Duty::Grants };
+            let duty = Duty::Grants { guardrails: self.config.guardrails.clone() };
+            let task = Task { view: View::ClusterSweep { part }, duty };
             let mut served = self.perform(&task, &wake, origin, deadline).await;
             parts.extend(std::mem::take(&mut served.parts));
             report.add(served);
@@ -311,7 +312,9 @@ fn refused_by_aws(outcome: &Outcome) -> Option<Finding> {
     let Verdict::Refused { reason } = &outcome.verdict else { return None };
     let change = &outcome.change;
     let kind = match change {
-        Change::Create { .. } | Change::Update { .. } => FindingKind::RefusedByAws,
+        Change::Create { .. } | Change::Update { .. } | Change::Adopt { .. } | Change::AmendTrust { .. } => {
+            FindingKind::RefusedByAws
+        }
         Change::InstallAgent { .. } | Change::UpdateAgent { .. } => FindingKind::AgentRefused,
         Change::OpenKubernetes { .. } => FindingKind::KubernetesUnseen,
         _ => return None,

@@ -35,7 +35,9 @@ pub fn run(function: Function, lookout: Option<Lookout>) -> Result<(), lambda_ru
             .inspect_err(|error| tracing::error!(%error, "the configuration can't be used"))?;
         let sdk = podgrant_aws::sdk_config().await;
         let lookout = lookout.map(|lookout| config.kubernetes.applied_to(lookout));
-        let aws = Aws::new(&sdk, &config.regions, config.tag_keys.clone()).with_lookout(lookout);
+        let aws = Aws::new(&sdk, &config.regions, config.tag_keys.clone())
+            .with_guardrails(config.guardrails.clone())
+            .with_lookout(lookout);
         let flow = Arc::new(Flow { function, aws, config, clock: Clock::system() });
         lambda_runtime::run(service_fn(|event: LambdaEvent<serde_json::Value>| {
             let flow = Arc::clone(&flow);

@@ -79,7 +79,7 @@ pub fn scope(function: Function, wake: &Wake, config: &Config, now: i64) -> Resu
 
 /// How often a role is looked at until IAM shows what an event said of it: with the delays in between, for somewhat
 /// more than a minute. What IAM shows then is the truth: it changed again since.
-const STALE_LOOKS: u32 = 5;
+const STALE_LOOKS: u32 = 4;
 
 /// What the event says of podgrant's own tags, and of the trust policy.
 fn ours(news: &RoleNews, config: &Config) -> RoleNews {
@@ -142,11 +142,14 @@ fn task(function: Function, wake: &Wake, config: &Config, now: i64) -> Option<Ta
                 Trigger::FollowUp(FollowUp::ClusterSweep(part)) => View::ClusterSweep { part: part.clone() },
                 Trigger::Sweep => {
                     let round = Round::at(now, config.sweep_interval, config.drift_rounds);
-                    return Some(Task { view: View::FleetSweep, duty: Duty::Sweep { round } });
+                    return Some(Task {
+                        view: View::FleetSweep,
+                        duty: Duty::Sweep { round, guardrails: config.guardrails.clone() },
+                    });
                 }
                 _ => return None,
             };
-            (view, Duty::Grants)
+            (view, Duty::Grants { guardrails: config.guardrails.clone() })
         }
         Function::CleanUpOrphans => {
             let view = match trigger {

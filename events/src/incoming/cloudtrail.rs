@@ -81,7 +81,10 @@ fn is_known(service: &str, call: &str) -> bool {
 /// The calls that podgrant makes itself and must not be woken by.
 fn may_be_own(call: &str) -> bool {
     call.ends_with("PodIdentityAssociation")
-        || matches!(call, "TagRole" | "UntagRole" | "TagResource" | "UntagResource")
+        || matches!(
+            call,
+            "TagRole" | "UntagRole" | "TagResource" | "UntagResource" | "UpdateAssumeRolePolicy"
+        )
 }
 
 pub(crate) const ROLE_NAME: &str = "a role's name (1 to 64 letters, digits and _+=,.@-)";

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use podgrant_core::model::{RoleNews, Stretch};
 use podgrant_core::outcome::FollowUp;
 use podgrant_core::sweep::Round;
-use podgrant_core::{Role, SweepPart, Workload};
+use podgrant_core::{Powers, Role, SweepPart, Workload};
 use podgrant_events::{Incoming, Trigger, Wake, deferred, read};
 use serde_json::Value;
 
@@ -26,6 +26,8 @@ fn sweep_part() -> SweepPart {
         id: "AROAEXAMPLE".parse().unwrap(),
         created_at: 1_700_000_000,
         trust_policy: r#"{"Statement":[]}"#.to_owned(),
+        permissions_boundary: Some("arn:aws:iam::111122223333:policy/boundary".to_owned()),
+        powers: Powers::Everything { policy: "everything".to_owned() },
         tags: [("podgrant/grant".to_owned(), "payments/api@prod-eu".to_owned())].into(),
     };
     let workload = |namespace: &str| Workload {

@@ -42,6 +42,7 @@ fn parse(sample: &Value) -> OutcomeEvent {
         "Cluster Ready" => OutcomeEvent::ClusterReady(detail(sample)),
         "Access Granted" => OutcomeEvent::AccessGranted(detail(sample)),
         "Access Revoked" => OutcomeEvent::AccessRevoked(detail(sample)),
+        "Trust Amended" => OutcomeEvent::TrustAmended(detail(sample)),
         "Grant Refused" => OutcomeEvent::GrantRefused(detail(sample)),
         "Cluster Needs Attention" => OutcomeEvent::ClusterNeedsAttention(detail(sample)),
         "Deletions Withheld" => OutcomeEvent::DeletionsWithheld(detail(sample)),
@@ -189,7 +190,9 @@ fn every_change_is_announced_as_it_should_be() {
     let cases = [
         (Change::Create { workload: workload(), mark: mark() }, Some("Access Granted"), "created"),
         (Change::Update { association: association(), mark: mark() }, Some("Access Granted"), "updated"),
+        (Change::Adopt { association: association(), mark: mark() }, Some("Access Granted"), "adopted"),
         (revoke(RevokeReason::GrantWithdrawn), Some("Access Revoked"), "grant-withdrawn"),
+        (revoke(RevokeReason::Refused), Some("Access Revoked"), "refused"),
         (revoke(RevokeReason::RoleGone), Some("Orphan Removed"), "role-gone"),
         (revoke(RevokeReason::RoleReplaced), Some("Orphan Removed"), "role-replaced"),
         (Change::Revoke { association: unmarked, reason: RevokeReason::RoleGone }, None, ""),
@@ -235,6 +238,15 @@ fn every_change_is_announced_as_it_should_be() {
             assert_eq!(event.resources(), ["arn:aws:iam::111122223333:role/payments-api"]);
         }
     }
+    let amend = Change::AmendTrust {
+        role: mark().role_arn,
+        role_id: mark().role_id,
+        policy_before: "{}".to_owned(),
+        policy: r#"{"Statement":[]}"#.to_owned(),
+    };
+    let amended = OutcomeEvent::of_change(&amend, None, &cause()).unwrap();
+    check(&amended);
+    assert_eq!((amended.detail_type(), amended.resources().len()), ("Trust Amended", 1));
     let create = Change::Create { workload: workload(), mark: mark() };
     check(&OutcomeEvent::of_change(&create, None, &cause()).unwrap());
 }
@@ -246,6 +258,7 @@ fn every_finding_is_announced_as_it_should_be() {
         (BadTag, Some("Grant Refused")),
         (PatternNotExpanded, Some("Grant Refused")),
         (TrustPolicy, Some("Grant Refused")),
+        (Guardrail, Some("Grant Refused")),
         (NoSuchCluster, None),
         (RegionNotConfigured, Some("Grant Refused")),
         (AmbiguousCluster, Some("Grant Refused")),
@@ -267,7 +280,6 @@ fn every_finding_is_announced_as_it_should_be() {
         (AgentConfiguration, Some("Cluster Needs Attention")),
         (SelfManagedAgent, None),
         (KubernetesUnseen, None),
-        (NotSupported, Some("Grant Refused")),
         (OrphanRole, Some("Orphan Found")),
         (Withheld, None),
         (GaveUp, Some("Work Abandoned")),

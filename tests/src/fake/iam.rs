@@ -37,6 +37,27 @@ pub(super) fn handle(state: &mut State, operation: &str, params: &Params) -> Ans
         "ListAttachedRolePolicies" | "ListRolePolicies" | "ListInstanceProfilesForRole" => {
             hangers_on(state, operation, params)
         }
+        "GetRolePolicy" => {
+            let (role, name) = (read_one(state, params)?, params.text("PolicyName")?);
+            let document = role.inline_policies.iter().find(|(found, _)| found == name);
+            let (_, document) = document.ok_or_else(|| {
+                let message = format!("The role policy with name {name} cannot be found.");
+                Refusal::new(404, "NoSuchEntity", message)
+            })?;
+            Ok(json!({"RoleName": role.name, "PolicyName": name, "PolicyDocument": encoded(document)}))
+        }
+        "GetPolicy" => {
+            let (arn, _) = policy(state, params)?;
+            let name = &attached(&arn)["PolicyName"];
+            Ok(json!({"Policy": {"Arn": arn, "PolicyName": name, "DefaultVersionId": VERSION}}))
+        }
+        "GetPolicyVersion" => {
+            let (arn, document) = policy(state, params)?;
+            if params.text("VersionId")? != VERSION {
+                return Err(no_such_policy(&arn));
+            }
+            Ok(json!({"PolicyVersion": policy_version(&document)}))
+        }
         "DetachRolePolicy" | "DeleteRolePolicy" | "RemoveRoleFromInstanceProfile" => {
             take_off(state, operation, params)
         }
@@ -46,6 +67,24 @@ pub(super) fn handle(state: &mut State, operation: &str, params: &Params) -> Ans
             format!("Could not find operation {operation} for version 2010-05-08"),
         )),
     }
+}
+
+/// The one version that each managed policy has here.
+const VERSION: &str = "v1";
+
+fn no_such_policy(arn: &str) -> Refusal {
+    Refusal::new(404, "NoSuchEntity", format!("Policy {arn} was not found."))
+}
+
+/// A managed policy of the account's own, and its document. AWS's own are known by name only.
+fn policy(state: &State, params: &Params) -> Result<(String, String), Refusal> {
+    let arn = params.text("PolicyArn")?;
+    let document = state.policies.get(arn).ok_or_else(|| no_such_policy(arn))?;
+    Ok((arn.to_owned(), document.clone()))
+}
+
+fn policy_version(document: &str) -> Value {
+    json!({"Document": encoded(document), "VersionId": VERSION, "IsDefaultVersion": true})
 }
 
 fn no_such_role(name: &str) -> Refusal {
@@ -148,6 +187,17 @@ fn details(state: &mut State, params: &Params) -> Answer {
     let mut answer = listing("RoleDetailList", items, marker);
     for empty in ["UserDetailList", "GroupDetailList", "Policies"] {
         answer[empty] = json!([]);
+    }
+    // Which page holds which kind is not documented: here all policies come with the last, after the roles.
+    let with_policies = filter.is_empty() || filter.contains(&"LocalManagedPolicy");
+    if with_policies && answer["IsTruncated"] != json!(true) {
+        let shown = state.policies.iter().map(|(arn, document)| {
+            json!({
+                "Arn": arn, "PolicyName": attached(arn)["PolicyName"], "DefaultVersionId": VERSION,
+                "PolicyVersionList": [policy_version(document)],
+            })
+        });
+        answer["Policies"] = shown.collect();
     }
     Ok(answer)
 }

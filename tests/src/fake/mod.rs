@@ -328,6 +328,11 @@ impl FakeAws {
         self.shared.lock().put_role(role).id.clone()
     }
 
+    /// Adds a managed policy of the account's own, or another document of it.
+    pub fn set_policy(&self, arn: &str, document: &str) {
+        self.shared.lock().policies.insert(arn.to_owned(), document.to_owned());
+    }
+
     /// A role as it is.
     pub fn role(&self, name: &str) -> Option<Role> {
         self.shared.lock().roles.get(name).cloned()

@@ -60,6 +60,8 @@ pub(super) struct State {
     /// Texts of JSON schemas, by add-on and version.
     pub addon_schemas: BTreeMap<(String, String), String>,
     pub roles: BTreeMap<String, Role>,
+    /// Documents of the account's own managed policies, by ARN.
+    pub policies: BTreeMap<String, String>,
     pub indexes: BTreeMap<String, Index>,
     pub events: Vec<Event>,
     pub messages: Vec<Message>,
@@ -90,6 +92,7 @@ impl State {
             addon_versions: default_versions(),
             addon_schemas: default_schemas(),
             roles: BTreeMap::new(),
+            policies: BTreeMap::new(),
             indexes: BTreeMap::new(),
             events: Vec::new(),
             messages: Vec::new(),

@@ -14,7 +14,9 @@ fn amendable(value: &str) -> Role {
 
 /// The world after the trust policies of a pass were written.
 fn amended(mut world: Snapshot) -> Snapshot {
-    for change in plan(Duty::Grants { guardrails: Guardrails::default() }, &world, &TagKeys::default()).changes {
+    for change in
+        plan(Duty::Grants { guardrails: Guardrails::default() }, &world, &TagKeys::default()).changes
+    {
         if let Change::AmendTrust { role, policy, .. } = change {
             world.roles.get_mut(&role).unwrap().trust_policy = policy;
         }
@@ -43,7 +45,10 @@ fn the_missing_statement_is_added_and_the_grant_made() {
 fn what_is_written_follows_from_the_tags_whichever_clusters_are_in_view() {
     let asking = amendable("payments/api@prod-eu web/site@test-eu");
     let world = snapshot([asking], [cluster("prod-eu"), cluster("test-eu")], []);
-    let first = |world: &Snapshot| plan(Duty::Grants { guardrails: Guardrails::default() }, world, &TagKeys::default()).changes[0].clone();
+    let first = |world: &Snapshot| {
+        plan(Duty::Grants { guardrails: Guardrails::default() }, world, &TagKeys::default()).changes[0]
+            .clone()
+    };
     let [whole, prod, test] = [
         first(&world),
         first(&world.clone().scoped_to_cluster("prod-eu")),
@@ -225,7 +230,10 @@ fn where_it_must_not_be_touched_the_refusal_says_why() {
         [cluster("prod-eu")],
         [standing],
     );
-    assert_eq!(plan(Duty::Grants { guardrails: Guardrails::default() }, &world, &TagKeys::default()).changes, []);
+    assert_eq!(
+        plan(Duty::Grants { guardrails: Guardrails::default() }, &world, &TagKeys::default()).changes,
+        []
+    );
 }
 
 #[test]
