@@ -92,6 +92,13 @@ impl<'a> Asking<'a> {
             && association.may_be_adopted_by(&self.role.arn)
     }
 
+    /// Whether nothing about the role itself keeps it from getting something new.
+    pub(super) fn is_sound(&self, keys: &TagKeys) -> bool {
+        self.ruling == Ruling::Allowed
+            && self.distrust.is_none()
+            && self.problem_with(&keys.key(TARGET_ROLE)).is_none()
+    }
+
     /// The problem with one of the role's tags, if it has one. IAM holds keys that
     /// differ only in case to be the same key.
     fn problem_with(&self, key: &str) -> Option<&TagProblem> {
