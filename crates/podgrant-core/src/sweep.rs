@@ -87,15 +87,16 @@ impl SweepPart {
 /// Cuts what one cluster should have into stretches whose roles are at most `bytes` long together: whoever claims
 /// the same service account is in the same one, so that conflicts are settled as in one piece.
 ///
-/// A service account that more roles claim than fit keeps the oldest of them: none of the others can win it, and
-/// who holds it is looked at anyway. Those left out are told.
-pub(crate) fn stretches(wanted: &BTreeMap<Workload, Vec<Arc<Role>>>, bytes: usize) -> Stretches {
+/// A service account that more roles claim than fit keeps the oldest of them, before those that can't win it: who
+/// holds it is looked at anyway. Those left out are told.
+pub(crate) fn stretches(wanted: &BTreeMap<Workload, Vec<Claimant>>, bytes: usize) -> Stretches {
     let mut cut = Stretches::default();
     let mut open = Open::default();
     let mut from: Option<Workload> = None;
     for (workload, claimants) in wanted {
-        let mut oldest: Vec<&Arc<Role>> = claimants.iter().collect();
-        oldest.sort_by_key(|role| (role.created_at, &role.arn));
+        let mut oldest: Vec<&Claimant> = claimants.iter().collect();
+        oldest.sort_by_key(|claimant| (!claimant.sound, claimant.role.created_at, &claimant.role.arn));
+        let mut oldest: Vec<&Arc<Role>> = oldest.into_iter().map(|claimant| &claimant.role).collect();
         let mut length = 0;
         let fitting = oldest.iter().take_while(|role| {
             length += Open::default().length_of(role, &BTreeSet::new());
@@ -114,6 +115,14 @@ pub(crate) fn stretches(wanted: &BTreeMap<Workload, Vec<Arc<Role>>>, bytes: usiz
     }
     cut.stretches.push((Stretch { from, to: None }, open.done()));
     cut
+}
+
+/// A role that claims a service account.
+#[derive(Debug, Clone)]
+pub(crate) struct Claimant {
+    pub role: Arc<Role>,
+    /// Nothing about the role itself keeps it from winning.
+    pub sound: bool,
 }
 
 /// What one cluster should have, cut into stretches.

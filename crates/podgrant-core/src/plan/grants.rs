@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Change, Places, Plan, RevokeReason, by_place};
 use crate::guardrails::{Guardrails, Refusal, Ruling};
 use crate::mark::Mark;
-use crate::model::{Association, Cluster, Role, RoleNews, Snapshot};
+use crate::model::{Association, Cluster, Role, RoleNews, Snapshot, Workloads};
 use crate::names::{ClusterId, RoleArn, Workload};
 use crate::outcome::{Finding, FindingKind, FollowUp, Wait};
 use crate::subject::{ClusterSelector, Subject};
@@ -26,6 +26,8 @@ pub(super) struct Asking<'a> {
     ruling: Ruling,
     /// Why podgrant does not mend its trust policy, though it was asked to.
     unmanaged: Option<String>,
+    /// Whether podgrant mends it when the role's powers are known, if they allow it.
+    mends_later: bool,
 }
 
 impl<'a> Asking<'a> {
@@ -35,8 +37,17 @@ impl<'a> Asking<'a> {
         let refusals = guardrails.role_refusals(role, &tags.grants);
         let unread = if guardrails.lacks_powers(role) { Ruling::Unread } else { Ruling::Allowed };
         let ruling = guardrails.ruling(&refusals).max(unread);
-        let mut asking =
-            Self { role, tags, problems, trust, distrust: None, refusals, ruling, unmanaged: None };
+        let mut asking = Self {
+            role,
+            tags,
+            problems,
+            trust,
+            distrust: None,
+            refusals,
+            ruling,
+            unmanaged: None,
+            mends_later: false,
+        };
         asking.distrust = asking.distrusted(keys);
         asking
     }
@@ -79,6 +90,13 @@ impl<'a> Asking<'a> {
         self.tags.adopt
             && self.problem_with(&keys.key(SESSION_TAGS)).is_none()
             && association.may_be_adopted_by(&self.role.arn)
+    }
+
+    /// Whether nothing about the role itself keeps it from getting something new.
+    pub(super) fn is_sound(&self, keys: &TagKeys) -> bool {
+        self.ruling == Ruling::Allowed
+            && self.distrust.is_none()
+            && self.problem_with(&keys.key(TARGET_ROLE)).is_none()
     }
 
     /// The problem with one of the role's tags, if it has one. IAM holds keys that
@@ -131,6 +149,9 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys, guardrails: &Guardrails)
             .filter_map(|asking| manage_trust(snapshot, keys, guardrails, Some(&standing), asking)),
     );
 
+    let later = asking.values().filter(|asking| asking.mends_later);
+    plan.waits.extend(later.map(|asking| powers_unread(asking.role)));
+
     let mut claims: Claims<'_> = BTreeMap::new();
     for asking in asking.values() {
         // A pass over one cluster sees every role: their bad tags were told when they were set.
@@ -146,8 +167,12 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys, guardrails: &Guardrails)
                 let holder = standing.get(&(&cluster.id, &workload)).and_then(|standing| standing.managed());
                 let refusal = trust_refusal(keys, asking, grant, cluster, &workload, holder);
                 let trusting = asking.distrust.is_none() && refusal.is_none();
-                plan.findings.extend(refusal);
+                let distrust = refusal;
                 let refusal = guardrails.namespace_refusal(&workload.namespace);
+                if refusal.is_none() {
+                    // Nobody is to mend a trust policy for what a guardrail refuses.
+                    plan.findings.extend(distrust);
+                }
                 let ruling = asking.ruling.max(guardrails.ruling(&refusal));
                 plan.findings.extend(refusal.map(|refusal| {
                     guarded(asking, Some((&cluster.id, &workload, &grant.subject)), &refusal)
@@ -260,7 +285,8 @@ fn unmended(asking: &Asking<'_>, keys: &TagKeys, refusal: &str) -> String {
 }
 
 /// Has the role trust EKS Pod Identity as its grants need, where it does not and a tag
-/// says that podgrant may. The role is then judged by the policy as it will be.
+/// says that podgrant may. The role is then judged by the policy as it will be; so is one
+/// whose powers are not known yet, but nothing is written for it.
 ///
 /// Without a view of what stands (`standing`), trust is only added.
 pub(super) fn manage_trust(
@@ -270,8 +296,12 @@ pub(super) fn manage_trust(
     standing: Option<&Standing<'_>>,
     asking: &mut Asking<'_>,
 ) -> Option<Change> {
-    // Nobody is trusted for what a guardrail refuses, or may.
-    if !asking.tags.manage_trust || asking.ruling != Ruling::Allowed {
+    if !asking.tags.manage_trust {
+        return None;
+    }
+    // Nobody is trusted for what a guardrail refuses.
+    if asking.ruling > Ruling::Unread {
+        asking.unmanaged = Some("a guardrail refuses the role".to_owned());
         return None;
     }
     let refused = |grant: &&Grant| {
@@ -279,9 +309,16 @@ pub(super) fn manage_trust(
         workload.is_some_and(|workload| guardrails.namespace_refusal(&workload.namespace).is_some())
     };
     let grants: Vec<Grant> = asking.tags.grants.iter().filter(|grant| !refused(grant)).cloned().collect();
+    if grants.len() < asking.tags.grants.len() && grants.iter().all(|g| g.subject.workload().is_none()) {
+        asking.unmanaged = Some("a guardrail refuses every service account that it names".to_owned());
+        return None;
+    }
     let mut places = Vec::new();
     for grant in &grants {
         let Some(workload) = grant.subject.workload() else { continue };
+        if !snapshot.scope.workloads.holds(&workload) {
+            continue;
+        }
         for cluster in targets(snapshot, keys, asking, grant, &mut Vec::new()) {
             let standing = standing.and_then(|standing| standing.get(&(&cluster.id, &workload)));
             let holder = standing.and_then(|association| association.managed());
@@ -313,7 +350,7 @@ pub(super) fn manage_trust(
         None if is_awss_own => Err("AWS keeps this role to itself".to_owned()),
         None => manage::amended(&asking.role.trust_policy, &wanted),
     };
-    if matches!(amended, Ok(Some(_))) && (standing.is_none() || needs_old_trust(snapshot, asking)) {
+    if matches!(amended, Ok(Some(_))) && (standing.is_none() || needs_old_trust(snapshot, asking, &grants)) {
         wanted.in_doubt = true;
         amended = manage::amended(&asking.role.trust_policy, &wanted);
     }
@@ -329,7 +366,8 @@ pub(super) fn manage_trust(
             let needed = !places.is_empty();
             asking.trust = TrustPolicy::read(&policy);
             asking.distrust = asking.distrusted(keys);
-            needed.then_some(change)
+            asking.mends_later = needed && asking.ruling == Ruling::Unread;
+            (needed && !asking.mends_later).then_some(change)
         }
         Err(why) => {
             asking.unmanaged = Some(why);
@@ -339,11 +377,12 @@ pub(super) fn manage_trust(
 }
 
 /// Whether something stands, or may stand out of view, that the role's grants no longer
-/// make: no trust goes before it does, and the guard may hold that back.
-fn needs_old_trust(snapshot: &Snapshot, asking: &Asking<'_>) -> bool {
+/// make: no trust goes before it does, and the guard may hold that back. `grants` are
+/// those that no guardrail refuses: what stands by the others may stay.
+fn needs_old_trust(snapshot: &Snapshot, asking: &Asking<'_>, grants: &[Grant]) -> bool {
     let asks_for = |association: &Association| {
         snapshot.clusters.get(&association.cluster).is_some_and(|cluster| {
-            let mut subjects = asking.tags.grants.iter().map(|grant| &grant.subject);
+            let mut subjects = grants.iter().map(|grant| &grant.subject);
             subjects.any(|subject| subject.means(&association.workload) && subject.clusters.matches(cluster))
         })
     };
@@ -353,7 +392,9 @@ fn needs_old_trust(snapshot: &Snapshot, asking: &Asking<'_>) -> bool {
             mark.role_arn == asking.role.arn && (turns_tags_on || !asks_for(association))
         })
     };
-    let sees_all = snapshot.gaps.is_empty() && snapshot.scope.clusters.is_none();
+    let sees_all = snapshot.gaps.is_empty()
+        && snapshot.scope.clusters.is_none()
+        && snapshot.scope.workloads == Workloads::default();
     !sees_all || snapshot.associations.iter().any(outlives)
 }
 

@@ -9,7 +9,7 @@ use crate::guardrails::Guardrails;
 use crate::model::{Cluster, Role, Snapshot};
 use crate::names::{ClusterId, Region, Workload};
 use crate::outcome::{Finding, FindingKind, FollowUp, Wait};
-use crate::sweep::{Round, SweepPart, carried, stretches};
+use crate::sweep::{Claimant, Round, SweepPart, carried, stretches};
 use crate::tags::TagKeys;
 
 /// Plans a sweep over the fleet: what is to be said of the roles themselves, and for each enrolled cluster a part or
@@ -24,7 +24,7 @@ pub fn plan_sweep(
     part_bytes: usize,
 ) -> Plan {
     let mut plan = Plan::default();
-    let mut wanted: BTreeMap<&ClusterId, BTreeMap<Workload, Vec<Arc<Role>>>> = BTreeMap::new();
+    let mut wanted: BTreeMap<&ClusterId, BTreeMap<Workload, Vec<Claimant>>> = BTreeMap::new();
     for role in snapshot.roles.values() {
         let mut asking = Asking::new(role, keys, guardrails);
         let amended = manage_trust(snapshot, keys, guardrails, None, &mut asking);
@@ -41,8 +41,8 @@ pub fn plan_sweep(
             for cluster in targets(snapshot, keys, &asking, grant, &mut plan.findings) {
                 let claimants = wanted.entry(&cluster.id).or_default().entry(workload.clone()).or_default();
                 let role = message.get_or_insert_with(|| carried(role, keys));
-                if claimants.last().is_none_or(|last| last.arn != role.arn) {
-                    claimants.push(Arc::clone(role));
+                if claimants.last().is_none_or(|last| last.role.arn != role.arn) {
+                    claimants.push(Claimant { role: Arc::clone(role), sound: asking.is_sound(keys) });
                 }
             }
         }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::trust::{TrustPolicy, Use};
-use crate::{Association, Limits, guard};
+use crate::{Association, Limits, Powers, guard};
 
 /// Asking, and trusted for nothing of it.
 fn amendable(value: &str) -> Role {
@@ -234,6 +234,68 @@ fn where_it_must_not_be_touched_the_refusal_says_why() {
         plan(Duty::Grants { guardrails: Guardrails::default() }, &world, &TagKeys::default()).changes,
         []
     );
+}
+
+#[test]
+fn what_a_guardrail_refuses_is_trusted_for_nothing_and_says_why() {
+    let administrator = Powers::Everything { policy: "AdministratorAccess".to_owned() };
+    let asking = [
+        amendable(PROD).with(administrator),
+        amendable("kube-system/api@prod-eu"),
+        // For the rest of what it asks for, it is trusted.
+        amendable("kube-system/api@prod-eu payments/api@prod-eu"),
+    ];
+    let shown = asking.map(|asking| grants(&snapshot([asking], [cluster("prod-eu")], []))).join("\n");
+    assert_snapshot!(shown, @r#"
+    ! trust policy: role payments: the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com; add the statement {"Effect":"Allow","Principal":{"Service":"pods.eks.amazonaws.com"},"Action":["sts:AssumeRole","sts:TagSession"]}; podgrant/trust = manage does not change the trust policy: a guardrail refuses the role
+    ! guardrail: role payments: administrators: its policy AdministratorAccess allows everything, or all but what it names; let it name what the pods need, or allow such roles with PODGRANT_REFUSE_ADMINISTRATORS
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 2 findings.
+    ! trust policy: role payments: the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com; add the statement {"Effect":"Allow","Principal":{"Service":"pods.eks.amazonaws.com"},"Action":["sts:AssumeRole","sts:TagSession"]}; podgrant/trust = manage does not change the trust policy: a guardrail refuses every service account that it names
+    ! guardrail: eu-west-1/prod-eu kube-system/api role payments (kube-system/api@prod-eu): refused-namespaces: pods of kube-system get no roles; grant to another namespace, or allow this one with PODGRANT_REFUSED_NAMESPACES
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 2 findings.
+    ~ role payments  trust policy: + allows pods.eks.amazonaws.com for payments/api@prod-eu
+    + eu-west-1/prod-eu  payments/api  role payments  (payments/api@prod-eu)
+    ! guardrail: eu-west-1/prod-eu kube-system/api role payments (kube-system/api@prod-eu): refused-namespaces: pods of kube-system get no roles; grant to another namespace, or allow this one with PODGRANT_REFUSED_NAMESPACES
+    Plan: 1 to create, 1 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
+    "#);
+}
+
+#[test]
+fn what_stands_by_a_grant_that_a_guardrail_refuses_keeps_its_trust() {
+    let asking = amendable("kube-system/api@prod-eu");
+    let lax = Guardrails { refused_namespaces: BTreeSet::new(), ..Guardrails::default() };
+    let mut world = snapshot([asking], [cluster("prod-eu")], []);
+    for change in plan(Duty::Grants { guardrails: lax }, &world, &TagKeys::default()).changes {
+        if let Change::AmendTrust { role, policy, .. } = change {
+            world.roles.get_mut(&role).unwrap().trust_policy = policy;
+        }
+    }
+    let role = world.roles.values().next().unwrap().clone();
+    let standing = ours(&role, "prod-eu", "kube-system/api@prod-eu");
+    let asking = role.grant("kube-system/api@prod-eu payments/api@prod-eu");
+    let world = amended(snapshot([asking], [cluster("prod-eu")], [standing.clone()]));
+    assert!(trusts(&world, &standing));
+}
+
+#[test]
+fn trust_waits_for_a_roles_powers_and_nothing_else_is_said_meanwhile() {
+    let asking = amendable(PROD).with(Powers::Unread);
+    let standing = ours(&asking, "prod-eu", PROD);
+    let worlds = [
+        snapshot([asking.clone()], [cluster("prod-eu")], []),
+        // Also where it has its place already.
+        snapshot([asking.clone()], [cluster("prod-eu")], [standing.clone()]),
+        // And where it was made again: it may turn out to be allowed.
+        snapshot([asking.made_again()], [cluster("prod-eu")], [standing]),
+    ];
+    assert_snapshot!(worlds.map(|world| grants(&world)).join("\n"), @"
+    . not yet: the policies of role payments could not be read yet, and it may be an administrator
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 1 waiting, 0 findings.
+    . not yet: the policies of role payments could not be read yet, and it may be an administrator
+    Plan: 0 to create, 0 to update, 0 to delete, 1 unchanged, 1 waiting, 0 findings.
+    . not yet: the policies of role payments could not be read yet, and it may be an administrator
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 1 waiting, 0 findings.
+    ");
 }
 
 #[test]
