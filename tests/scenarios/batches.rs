@@ -286,6 +286,22 @@ async fn a_message_with_no_time_left_is_not_begun_and_goes_back() {
 }
 
 #[tokio::test]
+async fn a_part_of_a_sweep_with_no_time_left_goes_back_as_it_came() {
+    let mut w = World::new().await;
+    w.payments_api("payments/api@prod-eu");
+    w.reconcile(&sweep()).await;
+    let part = w.next_message();
+    w.time_left = 14;
+    assert_eq!(answer(&w, ReconcileAssociations, batch_of(&[&part.to_string()])).await, failures(&[]));
+    let back: Value = serde_json::from_str(&w.aws.messages()[0].body).unwrap();
+    assert_eq!((w.aws.calls().iter().count(), &back["detail"]["followUp"]), (1, &part["detail"]["followUp"]));
+    assert_eq!(back["detail"]["attempt"], part["detail"]["attempt"]);
+    // A queue that does not take it keeps its message.
+    w.aws.fault(Fault::on("sqs", "SendMessageBatch").access_denied());
+    assert_eq!(answer(&w, ReconcileAssociations, batch_of(&[&part.to_string()])).await, failures(&["m-1"]));
+}
+
+#[tokio::test]
 async fn a_sweep_is_served_after_the_events_of_its_batch() {
     let w = World::new().await;
     w.payments_api("payments/api@prod-eu");

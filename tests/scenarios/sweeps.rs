@@ -39,9 +39,9 @@ async fn a_sweep_with_nothing_to_do_costs_two_calls_for_a_hundred_associations()
     1 x iam us-east-1 GetAccountAuthorizationDetails
     1 x sqs eu-west-1 SendMessageBatch
     6 x tagging eu-west-1 GetResources
-    > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with role-0 role-1 role-10 role-100 role-101 role-102 role-103 role-104 role-105 role-106 role-107 role-108 role-109 role-11 role-110 role-111 role-112 role-113 role-114 role-115 role-116 role-117 role-118 role-119 role-12 role-13 role-14 role-15 role-16 role-17 role-18 role-19 role-2 role-20 role-21 role-22 role-23 role-24 role-25 role-26 role-27 role-28 role-29 role-3 role-30 role-31 role-32 role-33 role-34 role-35 role-36 role-37 role-38 role-39 role-4 role-40 role-41 role-42 role-43 role-44 role-45 role-46 role-47 role-48 role-49 role-5 role-50 role-51 role-52 role-53 role-54 role-55 role-56 role-57 role-58 role-59 role-6 role-60 role-61 role-62 role-63 role-64 role-65 role-66 role-67 role-68 role-69 role-7 role-70 role-71 role-72 role-73 role-74 role-75 role-76 role-77 role-78 role-79 role-8 role-80 role-81 role-82 role-83 role-84 role-85 role-86 role-87 role-88 role-89 role-9 role-90 role-91 role-92 role-93 role-94 role-95 role-96 role-97 role-98 role-99
-    > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/second .. with role-0 role-1 role-10 role-100 role-101 role-102 role-103 role-104 role-105 role-106 role-107 role-108 role-109 role-11 role-110 role-111 role-112 role-113 role-114 role-115 role-116 role-117 role-118 role-119 role-12 role-13 role-14 role-15 role-16 role-17 role-18 role-19 role-2 role-20 role-21 role-22 role-23 role-24 role-25 role-26 role-27 role-28 role-29 role-3 role-30 role-31 role-32 role-33 role-34 role-35 role-36 role-37 role-38 role-39 role-4 role-40 role-41 role-42 role-43 role-44 role-45 role-46 role-47 role-48 role-49 role-5 role-50 role-51 role-52 role-53 role-54 role-55 role-56 role-57 role-58 role-59 role-6 role-60 role-61 role-62 role-63 role-64 role-65 role-66 role-67 role-68 role-69 role-7 role-70 role-71 role-72 role-73 role-74 role-75 role-76 role-77 role-78 role-79 role-8 role-80 role-81 role-82 role-83 role-84 role-85 role-86 role-87 role-88 role-89 role-9 role-90 role-91 role-92 role-93 role-94 role-95 role-96 role-97 role-98 role-99
-    > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/third .. with role-0 role-1 role-10 role-100 role-101 role-102 role-103 role-104 role-105 role-106 role-107 role-108 role-109 role-11 role-110 role-111 role-112 role-113 role-114 role-115 role-116 role-117 role-118 role-119 role-12 role-13 role-14 role-15 role-16 role-17 role-18 role-19 role-2 role-20 role-21 role-22 role-23 role-24 role-25 role-26 role-27 role-28 role-29 role-3 role-30 role-31 role-32 role-33 role-34 role-35 role-36 role-37 role-38 role-39 role-4 role-40 role-41 role-42 role-43 role-44 role-45 role-46 role-47 role-48 role-49 role-5 role-50 role-51 role-52 role-53 role-54 role-55 role-56 role-57 role-58 role-59 role-6 role-60 role-61 role-62 role-63 role-64 role-65 role-66 role-67 role-68 role-69 role-7 role-70 role-71 role-72 role-73 role-74 role-75 role-76 role-77 role-78 role-79 role-8 role-80 role-81 role-82 role-83 role-84 role-85 role-86 role-87 role-88 role-89 role-9 role-90 role-91 role-92 role-93 role-94 role-95 role-96 role-97 role-98 role-99
+    > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with 120 roles
+    > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/second .. with 120 roles
+    > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/third .. with 120 roles
     ");
 }
 
@@ -75,7 +75,9 @@ async fn of_a_cluster_that_fails_the_others_are_not_held_up() {
         w.aws.delete_association(EU, cluster, "apps", "app-3");
     }
     let story = w.sweep_counted().await;
-    assert!(story.starts_with("failed: eks:ListPodIdentityAssociations eu-west-1/second: "), "{story}");
+    let waits = ". eks:ListPodIdentityAssociations eu-west-1/second: ThrottlingException";
+    let comes_back = "> in 10 s, attempt 2, began 0 s ago: sweep eu-west-1/second .. with 120 roles";
+    assert!(story.starts_with("not-yet") && story.contains(waits) && story.contains(comes_back), "{story}");
     assert_eq!(["prod-eu", "second", "third"].map(|cluster| w.access(EU, cluster).len()), [120, 119, 120]);
 }
 
@@ -259,9 +261,8 @@ async fn what_somebody_changed_is_looked_at_alone() {
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
     eks eu-west-1 ListPodIdentityAssociations prod-eu apps/app-7
     iam us-east-1 GetAccountAuthorizationDetails
-    eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000087
-    eks eu-west-1 UpdatePodIdentityAssociation prod-eu a-000000000000087
-    eks eu-west-1 TagResource arn:aws:eks:eu-west-1:111122223333:podidentityassociation/prod-eu/a-000000000000087
+    eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000088
+    eks eu-west-1 UpdatePodIdentityAssociation prod-eu a-000000000000088
     events eu-west-1 PutEvents 1
     * Access Granted eu-west-1/prod-eu apps/app-7 role-7 updated
     ");
@@ -276,7 +277,10 @@ fn tagged() -> Value {
 async fn an_event_that_iam_does_not_show_yet_waits_for_it() {
     let w = World::new().await;
     w.aws.add_role(Role::named("payments-api").trusting_pods());
+    // What it shows meanwhile is nobody's business.
+    w.aws.tag_role("payments-api", "podgrant/grant/old", "payments/api@gone nonsense");
     w.aws.freeze_role("payments-api", 1);
+    w.aws.untag_role("payments-api", "podgrant/grant/old");
     w.aws.tag_role("payments-api", "podgrant/grant", "payments/api@prod-eu");
     w.aws.tag_role("payments-api", "team", "payments");
     assert_snapshot!(w.reconcile(&tagged()).await, @r#"

@@ -149,7 +149,9 @@ impl World {
     pub async fn sweep_counted(&self) -> String {
         let mut report = self.serve(Function::ReconcileAssociations, &sweep()).await;
         let mut served = 0;
-        while let Some(message) = self.aws.messages().get(served) {
+        while let Some(message) =
+            self.aws.messages().get(served).filter(|message| message.delay_seconds == Some(0))
+        {
             let part = serde_json::from_str(&message.body).unwrap();
             report.add(self.serve(Function::ReconcileAssociations, &part).await);
             served += 1;
@@ -325,7 +327,8 @@ fn tell_message(message: &Message, now: i64) -> String {
             let names: Vec<&str> = part.roles.iter().map(|role| role.arn.role_name()).collect();
             let edge = |edge: &Option<Workload>| edge.as_ref().map(ToString::to_string).unwrap_or_default();
             let (from, to) = (edge(&part.stretch.from), edge(&part.stretch.to));
-            format!("sweep {} {from}..{to} with {}", part.cluster, names.join(" "))
+            let names = if names.len() > 6 { format!("{} roles", names.len()) } else { names.join(" ") };
+            format!("sweep {} {from}..{to} with {names}", part.cluster)
         }
         other => format!("{other:?}"),
     };

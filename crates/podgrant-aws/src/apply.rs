@@ -243,6 +243,9 @@ impl Aws {
                     AwsError::of("eks:UpdatePodIdentityAssociation", current.arn.as_str(), error)
                 })?;
         }
+        if current.mark.as_ref() == Some(mark) {
+            return Ok((Verdict::Done, Some(current.id.clone())));
+        }
         // After the update: should this fail, the old mark shows that something is left to do.
         self.region(&mark.cluster.region)?
             .eks

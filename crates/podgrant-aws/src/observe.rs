@@ -564,7 +564,7 @@ trait TakeIn {
 
 impl TakeIn for Snapshot {
     fn gap(&mut self, cluster: Option<ClusterId>, error: &AwsError) {
-        self.gaps.push(Gap { cluster, why: error.to_string() });
+        self.gaps.push(Gap { cluster, why: error.to_string(), throttled: error.is(Meaning::Throttled) });
     }
 
     fn take(&mut self, (clusters, errors): crate::clusters::Clusters) -> Vec<Cluster> {

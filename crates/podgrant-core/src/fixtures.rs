@@ -192,6 +192,7 @@ impl Snapshot {
         self.gaps.push(Gap {
             cluster: cluster.map(cluster_id),
             why: "eks:ListPodIdentityAssociations was throttled".to_owned(),
+            throttled: true,
         });
         self
     }

@@ -343,6 +343,8 @@ pub struct Gap {
     pub cluster: Option<ClusterId>,
     /// What was asked and what came back instead.
     pub why: String,
+    /// Whether AWS had too many calls of us: after a while it will answer.
+    pub throttled: bool,
 }
 
 /// Everything that a plan is made from. All reading ends before planning begins.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use futures_util::FutureExt;
-use podgrant_events::{Incoming, read};
+use podgrant_core::outcome::FollowUp;
+use podgrant_events::{Incoming, Trigger, read};
 use serde_json::Value;
 
 use crate::flow::{Flow, Origin};
@@ -43,7 +44,8 @@ const TO_ANSWER_MS: i64 = 3_000;
 fn sweeps_last(records: &[SqsMessage]) -> impl Iterator<Item = &SqsMessage> {
     // A look at the text is enough: it decides the order, and nothing else.
     let is_sweep = |message: &&SqsMessage| {
-        message.body.as_deref().is_some_and(|body| body.contains("\"Scheduled Event\""))
+        let body = message.body.as_deref().unwrap_or_default();
+        body.contains("\"Scheduled Event\"") || body.contains("\"cluster-sweep\"")
     };
     let (sweeps, events): (Vec<_>, Vec<_>) = records.iter().partition(is_sweep);
     events.into_iter().chain(sweeps)
@@ -69,7 +71,14 @@ async fn serve(flow: &Flow, event: &Value, message_id: &str, origin: Origin, dea
             let left = deadline.saturating_sub(flow.clock.millis());
             if origin == Origin::Queue && left < TO_BEGIN_MS {
                 let reason = "this invocation has no time left for it; it is delivered again".to_owned();
-                return ended(message_id, nothing(Ending::Failed, reason));
+                // A batch may hold ten parts of a sweep, each worth an invocation.
+                let ending = match &wake.trigger {
+                    Trigger::FollowUp(FollowUp::ClusterSweep(_)) if left > TO_ANSWER_MS => {
+                        flow.put_back(&wake, &reason).await.map_or(Ending::Failed, |()| Ending::NotYet)
+                    }
+                    _ => Ending::Failed,
+                };
+                return ended(message_id, nothing(ending, reason));
             }
             let limit = Duration::from_millis(u64::try_from(left - TO_ANSWER_MS).unwrap_or_default());
             // A panic is a bug, and one message's bug: its batch goes on.

@@ -103,6 +103,15 @@ impl Flow {
             _ => None,
         }));
         waits.extend(rest(task, &snapshot, &outcomes));
+        // Throttled, it comes back after a while, and not when its message does.
+        let throttled = task.again().filter(|_| snapshot.gaps.iter().all(|gap| gap.throttled));
+        let gaps = match (throttled, snapshot.gaps.first()) {
+            (Some(follow_up), Some(gap)) => {
+                waits.push(Wait { reason: gap.why.clone(), follow_up });
+                &[]
+            }
+            _ => snapshot.gaps.as_slice(),
+        };
         let mut parts = Vec::new();
         if origin == Origin::Invoke || self.config.dry_run || self.config.queue_url.is_none() {
             let is_part = |wait: &Wait| matches!(wait.follow_up, FollowUp::ClusterSweep(_));
@@ -122,7 +131,7 @@ impl Flow {
             }
         });
 
-        let mut problems: Vec<String> = snapshot.gaps.iter().map(|gap| gap.why.clone()).collect();
+        let mut problems: Vec<String> = gaps.iter().map(|gap| gap.why.clone()).collect();
         problems.extend(outcomes.iter().filter_map(|outcome| match &outcome.verdict {
             Verdict::Failed { reason } => Some(reason.clone()),
             _ => None,
@@ -181,6 +190,23 @@ impl Flow {
         report
     }
 
+    /// Puts work that this invocation has no time for back on the queue, as it came: to leave it to redelivery would
+    /// burn the retries meant for real failures.
+    ///
+    /// # Errors
+    /// The queue did not take it: then its message must stay.
+    pub async fn put_back(&self, wake: &Wake, reason: &str) -> Result<(), String> {
+        let (Trigger::FollowUp(work), Some(queue_url)) = (&wake.trigger, &self.config.queue_url) else {
+            return Err(reason.to_owned());
+        };
+        let began = wake.began.unwrap_or_else(|| self.clock.seconds());
+        let message = DelayedMessage {
+            body: deferred(work, reason, began, wake.attempt, wake).to_string(),
+            delay_seconds: 0,
+        };
+        self.aws.send_later(queue_url, [message]).await.map_err(|error| error.to_string())
+    }
+
     fn patience(&self, wait: &Wait, began: i64) -> Patience {
         let waited = self.clock.seconds() - began;
         match wait.follow_up {
@@ -206,7 +232,11 @@ impl Flow {
         let attempt = wake.attempt + 1;
         let messages = unique.into_iter().map(|(follow_up, wait)| DelayedMessage {
             body: deferred(follow_up, &wait.reason, began, attempt, wake).to_string(),
-            delay_seconds: self.delay(follow_up, attempt),
+            delay_seconds: match &wake.trigger {
+                // There is nothing to wait for: it is somebody's turn.
+                before if !again(before, follow_up) && matches!(follow_up, FollowUp::ClusterSweep(_)) => 0,
+                _ => self.delay(follow_up, attempt),
+            },
         });
         self.aws.send_later(queue_url, messages).await.map_err(|error| error.to_string())
     }
@@ -217,8 +247,6 @@ impl Flow {
         let most = i32::try_from(self.config.retry_delay).unwrap_or(900);
         match follow_up {
             FollowUp::ClusterCreating { .. } | FollowUp::ClusterDeleting { .. } => most,
-            // There is nothing to wait for: it is somebody's turn.
-            FollowUp::ClusterSweep(_) => 0,
             _ => most.min(5i32.saturating_mul(1 << attempt.clamp(1, 8).saturating_sub(1))),
         }
     }
@@ -281,6 +309,11 @@ impl Flow {
             );
         }
     }
+}
+
+/// Whether work is put off that was put off before.
+fn again(trigger: &Trigger, follow_up: &FollowUp) -> bool {
+    matches!(trigger, Trigger::FollowUp(before) if before == follow_up)
 }
 
 /// What is left of a pass whose time was up: one message for all of it, as far as that goes.

@@ -140,8 +140,11 @@ struct Claim<'a> {
 /// association in scope and subtract each reason to keep it.
 pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys, guardrails: &Guardrails) -> Plan {
     let mut plan = Plan::default();
+    // What a stale read shows is no reason for anything.
+    let shown =
+        snapshot.roles.values().filter(|role| !snapshot.roles_stale.contains_key(role.arn.role_name()));
     let mut asking: AskingRoles<'_> =
-        snapshot.roles.values().map(|role| (&role.arn, Asking::new(role, keys, guardrails))).collect();
+        shown.map(|role| (&role.arn, Asking::new(role, keys, guardrails))).collect();
     let standing = by_place(snapshot);
     plan.changes.extend(
         asking
