@@ -11,6 +11,7 @@ mod batches;
 mod clean_up;
 mod fleet;
 mod inside;
+mod interleavings;
 mod kubernetes;
 mod races;
 mod roles;
