@@ -12,6 +12,7 @@ mod clean_up;
 mod fleet;
 mod guarded;
 mod inside;
+mod interleavings;
 mod kubernetes;
 mod races;
 mod roles;

@@ -87,7 +87,10 @@ pub(crate) const TRUST_POLICY_INVALID: &str = "Trust policy of the role provided
 /// Codes and texts as AWS's service models and terraform-provider-aws have them.
 fn meaning_of(code: &str, message: &str) -> Meaning {
     match code {
-        "ResourceNotFoundException" | "NoSuchEntity" | "NoSuchEntityException" => Meaning::NotFound,
+        // EKS says it without the first word where it is about tags.
+        "ResourceNotFoundException" | "NotFoundException" | "NoSuchEntity" | "NoSuchEntityException" => {
+            Meaning::NotFound
+        }
         "ResourceInUseException" => Meaning::AlreadyExists,
         "ResourceLimitExceededException" | "LimitExceeded" | "LimitExceededException" => {
             Meaning::LimitExceeded
@@ -128,6 +131,7 @@ mod tests {
     fn codes_and_texts_have_one_meaning() {
         let cases = [
             ("ResourceNotFoundException", "No cluster found for name: x.", Meaning::NotFound),
+            ("NotFoundException", "The resource x is not found", Meaning::NotFound),
             ("NoSuchEntity", "The role with name x cannot be found.", Meaning::NotFound),
             ("ResourceInUseException", "Association already exists: a-1", Meaning::AlreadyExists),
             ("ThrottlingException", "Rate exceeded", Meaning::Throttled),

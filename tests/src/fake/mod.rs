@@ -36,6 +36,7 @@ mod tagging;
 #[cfg(test)]
 mod tests;
 mod things;
+mod turnstile;
 mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -55,6 +56,7 @@ pub use params::Tags;
 pub use things::{
     ACCOUNT, AccessEntry, AccessPolicy, Addon, AddonVersion, Association, Cluster, REGION, Role,
 };
+pub use turnstile::{Pass, Turnstile, Waiting};
 
 /// How the tag index shows a resource that is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,11 +124,16 @@ impl FakeAws {
         Self { shared, server: Some(Arc::new(Server { address, _running: running })) }
     }
 
+    /// An empty AWS that nothing but a [`Turnstile`] leads to.
+    pub fn unserved() -> Self {
+        Self::without_server(Arc::new(Shared { state: Mutex::new(State::new()), latency: Mutex::default() }))
+    }
+
     fn without_server(shared: Arc<Shared>) -> Self {
         Self { shared, server: None }
     }
 
-    /// The URL of all services. Empty in the handle that [`Matching::meanwhile`] gives.
+    /// The URL of all services. Empty in the handle that [`Matching::meanwhile`] gives, and where there is no server.
     pub fn endpoint(&self) -> String {
         self.server.as_ref().map(|server| format!("http://{}", server.address)).unwrap_or_default()
     }
@@ -141,6 +148,11 @@ impl FakeAws {
     /// A cluster as it is.
     pub fn cluster(&self, region: &str, name: &str) -> Option<Cluster> {
         self.shared.lock().clusters.get(&place(region, name)).cloned()
+    }
+
+    /// All clusters, by region and name.
+    pub fn clusters(&self) -> Vec<Cluster> {
+        self.shared.lock().clusters.values().cloned().collect()
     }
 
     /// Sets a cluster's status; nothing where there is no such cluster.
@@ -322,6 +334,11 @@ impl FakeAws {
     }
 
     // ── Roles ──
+
+    /// All roles, by name.
+    pub fn roles(&self) -> Vec<Role> {
+        self.shared.lock().roles.values().cloned().collect()
+    }
 
     /// Adds a role, in place of any of the same name, and tells its unique id: a new one, unless the role has one.
     pub fn add_role(&self, role: Role) -> String {

@@ -25,7 +25,7 @@ const MOST_BYTES: usize = 4 * 1024 * 1024;
 
 /// No answer: hyper closes the connection.
 #[derive(Debug)]
-struct Dropped;
+pub(super) struct Dropped;
 
 impl fmt::Display for Dropped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

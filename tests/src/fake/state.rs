@@ -16,7 +16,7 @@ use super::things::{AccessEntry, Addon, AddonVersion, Association, Cluster, Role
 pub(super) type Place = (String, String);
 
 /// A cluster's associations: by id, and by namespace and service account.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Shelf {
     pub by_id: BTreeMap<String, Association>,
     pub by_workload: BTreeMap<(String, String), String>,
@@ -25,7 +25,7 @@ pub(super) struct Shelf {
 }
 
 /// What the tag index says of a resource.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Indexed {
     /// `None`: nothing.
     now: Option<Tags>,
@@ -34,7 +34,7 @@ pub(super) struct Indexed {
 }
 
 /// The tag index of one region.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Index {
     pub entries: BTreeMap<String, Indexed>,
     /// How many listings have begun.

@@ -153,6 +153,100 @@ async fn frozen_and_hidden_reads_are_counted() {
     assert_eq!(read(), Ok(json!([{"Key": "k", "Value": "v"}])));
 }
 
+/// EKS through the SDK, at a turnstile.
+async fn at_turnstile(aws: &FakeAws) -> (Turnstile, Client) {
+    let turnstile = Turnstile::of(aws);
+    let config = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new(REGION))
+        .endpoint_url("http://turnstile")
+        .credentials_provider(Credentials::new("AKID", "no-secret", None, None, "tests"))
+        .retry_config(aws_config::retry::RetryConfig::disabled())
+        .http_client(turnstile.client())
+        .load()
+        .await;
+    (turnstile, Client::new(&config))
+}
+
+/// A call's answer, when it is let through like this.
+async fn let_through<T>(turnstile: &Turnstile, how: Pass, call: impl Future<Output = T>) -> T {
+    let (answer, ()) = tokio::join!(call, async {
+        while turnstile.waiting().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        turnstile.pass(turnstile.waiting()[0].ticket, how);
+    });
+    answer
+}
+
+#[tokio::test]
+async fn a_turnstile_lets_calls_through_as_it_is_told() {
+    let aws = FakeAws::unserved();
+    aws.add_cluster(Cluster::named("prod-eu"));
+    aws.add_role(Role::named("r").trusting_pods());
+    let (turnstile, eks) = at_turnstile(&aws).await;
+    let create = || {
+        let create = eks.create_pod_identity_association().cluster_name("prod-eu").namespace("n");
+        create.service_account("a").role_arn(Role::named("r").arn()).send()
+    };
+    let list = || eks.list_pod_identity_associations().cluster_name("prod-eu").send();
+    assert!(no(let_through(&turnstile, Pass::Throttled, create()).await).starts_with("ThrottlingException"));
+    assert!(no(let_through(&turnstile, Pass::Broken, create()).await).starts_with("ServerException"));
+    let_through(&turnstile, Pass::NotReached, create()).await.unwrap_err();
+    assert!(aws.associations(REGION, "prod-eu").is_empty());
+    let_through(&turnstile, Pass::Lost, create()).await.unwrap_err();
+    assert_eq!(aws.associations(REGION, "prod-eu").len(), 1);
+    let seen = let_through(&turnstile, Pass::Through, list()).await.unwrap();
+    assert_eq!(seen.associations().len(), 1);
+    let ended: Vec<String> = aws.calls().iter().map(|call| call.error.clone()).collect();
+    assert_eq!(ended, ["ThrottlingException", "ServerException", "connection dropped", "response lost", ""]);
+}
+
+#[tokio::test]
+async fn a_stale_read_at_a_turnstile_sees_what_was_and_changes_nothing() {
+    let aws = FakeAws::unserved();
+    aws.add_cluster(Cluster::named("prod-eu"));
+    let (turnstile, eks) = at_turnstile(&aws).await;
+    let list = async |changes: usize| {
+        let call = eks.list_pod_identity_associations().cluster_name("prod-eu").send();
+        let_through(&turnstile, Pass::Stale(changes), call).await.unwrap().associations().len()
+    };
+    for account in ["a", "b"] {
+        turnstile.meanwhile(|aws| drop(aws.add_association(Association::of("prod-eu", "n", account))));
+    }
+    // Further back than anything is known of, it is the oldest that is.
+    let seen = [list(0).await, list(1).await, list(2).await, list(9).await];
+    assert_eq!((seen, aws.associations(REGION, "prod-eu").len()), ([2, 1, 0, 0], 2));
+    turnstile.forget_the_past();
+    assert_eq!(list(2).await, 2);
+
+    // A change is made to what is; what lags is its look at the role.
+    turnstile.meanwhile(|aws| drop(aws.add_role(Role::named("r").trusting_pods())));
+    let create = || {
+        let create = eks.create_pod_identity_association().cluster_name("prod-eu").namespace("n");
+        create.service_account("c").role_arn(Role::named("r").arn()).send()
+    };
+    let unseen = "InvalidParameterException: Role provided in the request does not exist.";
+    assert_eq!(no(let_through(&turnstile, Pass::Stale(1), create()).await), unseen);
+    let_through(&turnstile, Pass::Through, create()).await.unwrap();
+    assert_eq!(aws.associations(REGION, "prod-eu").len(), 3);
+}
+
+#[tokio::test]
+async fn who_gives_up_no_longer_waits_at_a_turnstile() {
+    let aws = FakeAws::unserved();
+    let (turnstile, eks) = at_turnstile(&aws).await;
+    turnstile.polling(7);
+    let mut call = Box::pin(eks.list_clusters().send());
+    let waker = std::task::Waker::noop();
+    assert!(call.as_mut().poll(&mut std::task::Context::from_waker(waker)).is_pending());
+    let waiting = turnstile.waiting();
+    assert_eq!((waiting[0].who, waiting[0].call.operation.as_str()), (7, "ListClusters"));
+    drop(call);
+    assert!(turnstile.waiting().is_empty());
+    turnstile.pass(waiting[0].ticket, Pass::Through);
+    assert!(aws.calls().is_empty());
+}
+
 #[tokio::test]
 async fn it_stops_with_its_last_handle() {
     let aws = fake().await;
