@@ -80,7 +80,7 @@ async fn an_association_handed_to_another_role_before_its_deletion_is_kept() {
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     sqs eu-west-1 SendMessageBatch podgrant 1
-    > in 5 s, attempt 1, began 0 s ago: Role { name: "other" }
+    > in 5 s, attempt 1, began 0 s ago: Role { name: "payments-api" }
     "#);
     assert_eq!(w.access(EU, "prod-eu"), ["payments/api other"]);
 }

@@ -261,8 +261,8 @@ async fn what_somebody_changed_is_looked_at_alone() {
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
     eks eu-west-1 ListPodIdentityAssociations prod-eu apps/app-7
     iam us-east-1 GetAccountAuthorizationDetails
-    eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000088
-    eks eu-west-1 UpdatePodIdentityAssociation prod-eu a-000000000000088
+    eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000087
+    eks eu-west-1 UpdatePodIdentityAssociation prod-eu a-000000000000087
     events eu-west-1 PutEvents 1
     * Access Granted eu-west-1/prod-eu apps/app-7 role-7 updated
     ");

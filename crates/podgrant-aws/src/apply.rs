@@ -70,9 +70,13 @@ impl Aws {
                 }
                 ended => ended,
             },
-            Change::Update { association, mark } => self.update(association, mark, snapshot, cause).await,
+            Change::Update { association, mark } => {
+                self.update(change, association, mark, snapshot, cause).await
+            }
             Change::Adopt { association, mark } => self.adopt(association, mark, cause).await,
-            Change::Revoke { association, reason } => self.revoke(association, *reason, snapshot).await,
+            Change::Revoke { association, reason } => {
+                self.revoke(change, association, *reason, snapshot).await
+            }
             Change::AmendTrust { role, role_id, policy_before, policy } => {
                 self.amend_trust(change, role, role_id, (policy_before, policy)).await
             }
@@ -125,6 +129,7 @@ impl Aws {
 
     async fn update(
         &self,
+        change: &Change,
         association: &Association,
         mark: &Mark,
         snapshot: &Snapshot,
@@ -135,7 +140,7 @@ impl Aws {
         let current = if association.record.is_some() && !hands_over {
             association.clone()
         } else {
-            match self.look_again(association).await? {
+            match self.look_again(change, association).await? {
                 Ok(current) => current,
                 Err(verdict) => return Ok((verdict, Some(association.id.clone()))),
             }
@@ -260,12 +265,13 @@ impl Aws {
 
     async fn revoke(
         &self,
+        change: &Change,
         association: &Association,
         reason: RevokeReason,
         snapshot: &Snapshot,
     ) -> Result<Ended, AwsError> {
         let id = Some(association.id.clone());
-        let current = match self.look_again(association).await? {
+        let current = match self.look_again(change, association).await? {
             Ok(current) => current,
             Err(verdict) => return Ok((verdict, id)),
         };
@@ -292,7 +298,11 @@ impl Aws {
 
     /// The association as EKS has it now, if it is the one that was planned for;
     /// otherwise how the change ends.
-    async fn look_again(&self, planned: &Association) -> Result<Result<Association, Verdict>, AwsError> {
+    async fn look_again(
+        &self,
+        change: &Change,
+        planned: &Association,
+    ) -> Result<Result<Association, Verdict>, AwsError> {
         let Some(current) = self.describe_association(&planned.cluster, &planned.id).await? else {
             let reason = format!("association {} is gone already", planned.id);
             return Ok(Err(Verdict::Dropped { reason }));
@@ -303,11 +313,8 @@ impl Aws {
         }
         if current.mark != planned.mark || current.workload != planned.workload {
             // The index was behind: what is right is decided anew on what stands.
-            let role = current.mark.as_ref().map(|mark| mark.role_arn.role_name()).unwrap_or_default();
-            return Ok(Err(Verdict::NotYet(Wait {
-                reason: format!("association {} changed since it was planned for", planned.id),
-                follow_up: FollowUp::Role { name: role.to_owned() },
-            })));
+            let reason = format!("association {} changed since it was planned for", planned.id);
+            return Ok(Err(not_yet(change, reason)));
         }
         Ok(Ok(current))
     }

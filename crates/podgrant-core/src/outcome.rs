@@ -197,7 +197,15 @@ pub enum FollowUp {
     /// A cluster is still being made.
     ClusterCreating { cluster: ClusterId },
     /// Reconcile a cluster's grants again.
-    ClusterGrants { cluster: ClusterId },
+    ClusterGrants {
+        cluster: ClusterId,
+        /// An association that somebody changed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        doubt: Option<AssociationId>,
+        /// The one service account that is in question.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        workload: Option<Workload>,
+    },
     /// One cluster's part of a sweep, or what was left of it.
     ClusterSweep(Box<SweepPart>),
     /// The agent was installed, and is not healthy yet.
@@ -206,6 +214,13 @@ pub enum FollowUp {
     ClusterDeleting { cluster: ClusterId },
     /// A deleted role's associations again.
     RoleGone { name: String },
+}
+
+impl FollowUp {
+    /// All grants of a cluster.
+    pub fn cluster_grants(cluster: &ClusterId) -> Self {
+        Self::ClusterGrants { cluster: cluster.clone(), doubt: None, workload: None }
+    }
 }
 
 /// Work that can't be done yet. Waiting is the queue's work.

@@ -157,6 +157,8 @@ pub enum Duty {
     Orphans {
         /// How long a role may name clusters that are not there, in seconds.
         grace: i64,
+        /// Who may have a place that a role left behind.
+        guardrails: Guardrails,
     },
 }
 
@@ -189,7 +191,8 @@ pub fn still_goes(
         ..Snapshot::default()
     };
     let goes = |plan: Plan| plan.changes.iter().any(|change| matches!(change, Change::Revoke { .. }));
-    goes(plan_grants(&snapshot, keys, guardrails)) || goes(plan_orphans(&snapshot, keys, i64::MAX))
+    goes(plan_grants(&snapshot, keys, guardrails))
+        || goes(plan_orphans(&snapshot, keys, guardrails, i64::MAX))
 }
 
 /// Plans one pass.
@@ -200,7 +203,7 @@ pub fn plan(duty: Duty, snapshot: &Snapshot, keys: &TagKeys) -> Plan {
         }
         Duty::Grants { guardrails } => plan_grants(snapshot, keys, &guardrails),
         Duty::Sweep { round, guardrails } => plan_sweep(snapshot, keys, &guardrails, round, PART_BYTES),
-        Duty::Orphans { grace } => plan_orphans(snapshot, keys, grace),
+        Duty::Orphans { grace, guardrails } => plan_orphans(snapshot, keys, &guardrails, grace),
     };
     plan.changes.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
     // The index and a listing may both have shown it.
@@ -280,7 +283,7 @@ impl Change {
                     (Some(name), RevokeReason::RoleGone | RevokeReason::RoleReplaced) => {
                         FollowUp::RoleGone { name }
                     }
-                    (None, _) => FollowUp::ClusterGrants { cluster: association.cluster.clone() },
+                    (None, _) => FollowUp::cluster_grants(&association.cluster),
                 }
             }
             Self::InstallAgent { cluster, .. }

@@ -377,7 +377,7 @@ fn changed(outcome: &Outcome) -> ChangeReport {
 fn gave_up(wait: &Wait, began: i64, now: i64) -> Finding {
     let (cluster, role) = match &wait.follow_up {
         FollowUp::ClusterCreating { cluster }
-        | FollowUp::ClusterGrants { cluster }
+        | FollowUp::ClusterGrants { cluster, .. }
         | FollowUp::AgentStarting { cluster }
         | FollowUp::ClusterDeleting { cluster } => (Some(cluster.clone()), None),
         FollowUp::ClusterSweep(part) => (Some(part.cluster.clone()), None),

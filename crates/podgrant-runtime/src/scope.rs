@@ -2,11 +2,11 @@
 //! function answers which event.
 
 use podgrant_aws::View;
-use podgrant_core::ClusterId;
 use podgrant_core::model::RoleNews;
 use podgrant_core::outcome::FollowUp;
 use podgrant_core::plan::{Announce, Duty};
 use podgrant_core::sweep::Round;
+use podgrant_core::{AssociationId, ClusterId, Workload};
 use podgrant_events::{RoleRef, Trigger, Wake};
 
 use crate::config::Config;
@@ -43,7 +43,11 @@ impl Task {
         Some(match &self.view {
             View::Role { name, .. } => FollowUp::Role { name: name.clone() },
             View::RoleGone { name } => FollowUp::RoleGone { name: name.clone() },
-            View::ClusterGrants { cluster, .. } => FollowUp::ClusterGrants { cluster: cluster.clone() },
+            View::ClusterGrants { cluster, doubt, workload } => FollowUp::ClusterGrants {
+                cluster: cluster.clone(),
+                doubt: doubt.clone(),
+                workload: workload.clone(),
+            },
             View::ClusterGone { cluster } => FollowUp::ClusterDeleting { cluster: cluster.clone() },
             View::ClusterAgent { cluster, .. } if announce => {
                 FollowUp::ClusterCreating { cluster: cluster.clone() }
@@ -113,11 +117,14 @@ fn task(function: Function, wake: &Wake, config: &Config, now: i64) -> Option<Ta
         }
         Function::ReconcileAssociations => {
             let role = |name: &str, news: RoleNews| View::Role { name: name.to_owned(), news };
-            let cluster_grants = |cluster: &ClusterId| View::ClusterGrants {
-                cluster: cluster.clone(),
-                doubt: None,
-                workload: None,
-            };
+            let cluster_grants =
+                |cluster: &ClusterId, doubt: &Option<AssociationId>, workload: &Option<Workload>| {
+                    View::ClusterGrants {
+                        cluster: cluster.clone(),
+                        doubt: doubt.clone(),
+                        workload: workload.clone(),
+                    }
+                };
             let view = match trigger {
                 Trigger::RoleChanged { role: RoleRef { name, .. }, news }
                 | Trigger::RoleTrustChanged { role: RoleRef { name, .. }, news } => {
@@ -131,14 +138,13 @@ fn task(function: Function, wake: &Wake, config: &Config, now: i64) -> Option<Ta
                     | FollowUp::RoleUnseen { name }
                     | FollowUp::RoleStale { name, .. },
                 ) => role(name, RoleNews::default()),
-                Trigger::AssociationChanged { cluster, association, workload } => View::ClusterGrants {
-                    cluster: cluster.clone(),
-                    doubt: association.clone(),
-                    workload: workload.clone(),
-                },
-                Trigger::ClusterReady { cluster }
-                | Trigger::ClusterRetagged { cluster }
-                | Trigger::FollowUp(FollowUp::ClusterGrants { cluster }) => cluster_grants(cluster),
+                Trigger::AssociationChanged { cluster, association: doubt, workload }
+                | Trigger::FollowUp(FollowUp::ClusterGrants { cluster, doubt, workload }) => {
+                    cluster_grants(cluster, doubt, workload)
+                }
+                Trigger::ClusterReady { cluster } | Trigger::ClusterRetagged { cluster } => {
+                    cluster_grants(cluster, &None, &None)
+                }
                 Trigger::FollowUp(FollowUp::ClusterSweep(part)) => View::ClusterSweep { part: part.clone() },
                 Trigger::Sweep => {
                     let round = Round::at(now, config.sweep_interval, config.drift_rounds);
@@ -162,7 +168,7 @@ fn task(function: Function, wake: &Wake, config: &Config, now: i64) -> Option<Ta
                 Trigger::Sweep => View::FleetOrphans,
                 _ => return None,
             };
-            (view, Duty::Orphans { grace: config.orphan_grace })
+            (view, Duty::Orphans { grace: config.orphan_grace, guardrails: config.guardrails.clone() })
         }
     };
     Some(Task { view, duty })

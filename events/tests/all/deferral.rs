@@ -5,7 +5,7 @@ use std::sync::Arc;
 use podgrant_core::model::{RoleNews, Stretch};
 use podgrant_core::outcome::FollowUp;
 use podgrant_core::sweep::Round;
-use podgrant_core::{Powers, Role, SweepPart, Workload};
+use podgrant_core::{ClusterId, Powers, Role, SweepPart, Workload};
 use podgrant_events::{Incoming, Trigger, Wake, deferred, read};
 use serde_json::Value;
 
@@ -20,6 +20,10 @@ fn cause() -> Wake {
     }
 }
 
+fn workload(namespace: &str) -> Workload {
+    Workload { namespace: namespace.parse().unwrap(), service_account: "api".parse().unwrap() }
+}
+
 fn sweep_part() -> SweepPart {
     let role = |name: &str| Role {
         arn: format!("arn:aws:iam::111122223333:role/{name}").parse().unwrap(),
@@ -29,10 +33,6 @@ fn sweep_part() -> SweepPart {
         permissions_boundary: Some("arn:aws:iam::111122223333:policy/boundary".to_owned()),
         powers: Powers::Everything { policy: "everything".to_owned() },
         tags: [("podgrant/grant".to_owned(), "payments/api@prod-eu".to_owned())].into(),
-    };
-    let workload = |namespace: &str| Workload {
-        namespace: namespace.parse().unwrap(),
-        service_account: "api".parse().unwrap(),
     };
     SweepPart {
         cluster: "eu-west-1/prod-eu".parse().unwrap(),
@@ -45,7 +45,7 @@ fn sweep_part() -> SweepPart {
 }
 
 fn follow_ups() -> Vec<FollowUp> {
-    let cluster = || "eu-west-1/prod-eu".parse().unwrap();
+    let cluster = || "eu-west-1/prod-eu".parse::<ClusterId>().unwrap();
     let name = || "payments-api".to_owned();
     let news = RoleNews {
         tags_set: [("podgrant/grant".to_owned(), "payments/api@prod-eu".to_owned())].into(),
@@ -58,7 +58,12 @@ fn follow_ups() -> Vec<FollowUp> {
         FollowUp::RoleStale { name: name(), news },
         FollowUp::ClusterSweep(Box::new(sweep_part())),
         FollowUp::ClusterCreating { cluster: cluster() },
-        FollowUp::ClusterGrants { cluster: cluster() },
+        FollowUp::cluster_grants(&cluster()),
+        FollowUp::ClusterGrants {
+            cluster: cluster(),
+            doubt: Some("a-0123".parse().unwrap()),
+            workload: Some(workload("payments")),
+        },
         FollowUp::AgentStarting { cluster: cluster() },
         FollowUp::ClusterDeleting { cluster: cluster() },
         FollowUp::RoleGone { name: name() },

@@ -1,7 +1,11 @@
 //! No association points at a role that is gone; roles without clusters are known.
 
-use super::{Change, Plan, RevokeReason};
-use crate::model::{Role, Snapshot};
+use std::collections::BTreeMap;
+
+use super::{Change, Plan, RevokeReason, plan_grants};
+use crate::guardrails::Guardrails;
+use crate::model::{Association, Role, Scope, Snapshot, Workloads};
+use crate::names::{ClusterId, Workload};
 use crate::outcome::{Finding, FindingKind, FollowUp, Wait};
 use crate::subject::ClusterSelector;
 use crate::tags::{RoleTags, TagKeys};
@@ -11,8 +15,12 @@ use crate::tags::{RoleTags, TagKeys};
 /// `grace` in seconds: a role may be tagged before its cluster is made, so a
 /// name without a cluster is news only after that, or when the cluster's own
 /// deletion was seen.
-pub fn plan_orphans(snapshot: &Snapshot, keys: &TagKeys, grace: i64) -> Plan {
+///
+/// A place that another role rightly claims is handed over in place by reconcile-associations: to take it away at the
+/// same time would leave the claimant with nothing.
+pub fn plan_orphans(snapshot: &Snapshot, keys: &TagKeys, guardrails: &Guardrails, grace: i64) -> Plan {
     let mut plan = Plan::default();
+    let mut claims: Option<BTreeMap<Workload, Vec<&Role>>> = None;
     for association in &snapshot.associations {
         let Some(mark) = association.managed() else { continue };
         let in_scope =
@@ -36,7 +44,11 @@ pub fn plan_orphans(snapshot: &Snapshot, keys: &TagKeys, grace: i64) -> Plan {
             Some(_) => RevokeReason::RoleReplaced,
             None => RevokeReason::RoleGone,
         };
-        plan.changes.push(Change::Revoke { association: association.clone(), reason });
+        let claims = claims.get_or_insert_with(|| claims_of(snapshot, keys));
+        let claimants = claims.get(&association.workload).map_or(&[] as &[&Role], Vec::as_slice);
+        if !is_handed_over(snapshot, keys, guardrails, association, claimants) {
+            plan.changes.push(Change::Revoke { association: association.clone(), reason });
+        }
     }
     for cluster in snapshot.scope.clusters.iter().flatten() {
         // One that is ready again was made anew: it is not this pass's business.
@@ -52,6 +64,51 @@ pub fn plan_orphans(snapshot: &Snapshot, keys: &TagKeys, grace: i64) -> Plan {
         plan.findings.extend(orphans);
     }
     plan
+}
+
+/// Which roles ask for which service accounts, on whatever clusters.
+fn claims_of<'a>(snapshot: &'a Snapshot, keys: &TagKeys) -> BTreeMap<Workload, Vec<&'a Role>> {
+    let mut claims: BTreeMap<Workload, Vec<&Role>> = BTreeMap::new();
+    for role in snapshot.roles.values() {
+        for workload in RoleTags::parse(keys, &role.tags).0.grants.iter().filter_map(|g| g.subject.workload())
+        {
+            claims.entry(workload).or_default().push(role);
+        }
+    }
+    claims
+}
+
+/// Whether a pass over grants would give an association's place to one of these roles.
+fn is_handed_over(
+    snapshot: &Snapshot,
+    keys: &TagKeys,
+    guardrails: &Guardrails,
+    association: &Association,
+    claimants: &[&Role],
+) -> bool {
+    if claimants.is_empty() {
+        return false;
+    }
+    let of_name = |id: &ClusterId| id.name == association.cluster.name;
+    let place = Snapshot {
+        scope: Scope {
+            roles: None,
+            clusters: Some([association.cluster.clone()].into()),
+            workloads: Workloads::Just(association.workload.clone()),
+        },
+        roles: claimants.iter().map(|role| (role.arn.clone(), Role::clone(role))).collect(),
+        clusters: snapshot
+            .clusters
+            .iter()
+            .filter(|(id, _)| of_name(id))
+            .map(|(id, cluster)| (id.clone(), cluster.clone()))
+            .collect(),
+        regions: snapshot.regions.clone(),
+        associations: vec![association.clone()],
+        ..Snapshot::default()
+    };
+    let planned = plan_grants(&place, keys, guardrails);
+    planned.changes.iter().any(|change| matches!(change, Change::Update { .. }))
 }
 
 fn asks(role: &Role, keys: &TagKeys) -> bool {

@@ -545,7 +545,7 @@ fn place_of(change: &Change) -> usize {
 }
 
 fn both(world: &World) -> [Duty; 2] {
-    [grants_of(world), Duty::Orphans { grace: 0 }]
+    [grants_of(world), Duty::Orphans { grace: 0, guardrails: limits(world) }]
 }
 
 proptest! {

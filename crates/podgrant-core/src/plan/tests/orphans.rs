@@ -3,12 +3,13 @@
 use insta::assert_snapshot;
 
 use super::*;
+use crate::Powers;
 use crate::fixtures::NOW;
 
 const GRACE: i64 = 86_400;
 
 fn orphans(snapshot: &Snapshot) -> String {
-    printed(Duty::Orphans { grace: GRACE }, snapshot)
+    printed(Duty::Orphans { grace: GRACE, guardrails: Guardrails::default() }, snapshot)
 }
 
 #[test]
@@ -66,7 +67,11 @@ fn a_cluster_that_is_going_or_opted_out_keeps_its_associations() {
     ] {
         let shown = format!("{out:?}");
         let world = snapshot([], [out], [ours(&role("gone"), "prod-eu", "a/b@_")]);
-        assert_eq!(plan(Duty::Orphans { grace: 0 }, &world, &TagKeys::default()), Plan::default(), "{shown}");
+        assert_eq!(
+            plan(Duty::Orphans { grace: 0, guardrails: Guardrails::default() }, &world, &TagKeys::default()),
+            Plan::default(),
+            "{shown}"
+        );
     }
 }
 
@@ -116,7 +121,10 @@ fn a_role_whose_last_cluster_was_deleted_is_an_orphan_at_once() {
 #[test]
 fn a_name_that_lives_on_in_another_region_is_no_orphan() {
     let world = without_cluster([role("payments").grant(PROD)], [cluster("us-east-1/prod-eu")]);
-    assert_eq!(plan(Duty::Orphans { grace: GRACE }, &world, &TagKeys::default()), Plan::default());
+    assert_eq!(
+        plan(Duty::Orphans { grace: GRACE, guardrails: Guardrails::default() }, &world, &TagKeys::default()),
+        Plan::default()
+    );
 }
 
 #[test]
@@ -145,6 +153,35 @@ fn a_cluster_on_its_way_out_or_opted_out_still_exists() {
     for still in [cluster("prod-eu").status("DELETING"), cluster("prod-eu").tagged("podgrant/enroll", "off")]
     {
         let world = snapshot([payments().born(0)], [still], []);
-        assert_eq!(plan(Duty::Orphans { grace: GRACE }, &world, &TagKeys::default()), Plan::default());
+        assert_eq!(
+            plan(
+                Duty::Orphans { grace: GRACE, guardrails: Guardrails::default() },
+                &world,
+                &TagKeys::default()
+            ),
+            Plan::default()
+        );
     }
+}
+
+#[test]
+fn a_place_that_a_living_role_claims_is_left_to_be_handed_over() {
+    let gone = payments();
+    let world = |heir: Role| snapshot([heir], [cluster("prod-eu")], [ours(&gone, "prod-eu", PROD)]);
+    let heir = role("heir").grant(PROD);
+    assert_snapshot!(orphans(&world(heir.clone().trusting())), @"Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.");
+    // One that may not have it is no heir: nobody else would take it away.
+    let revoked = "
+    - eu-west-1/prod-eu  payments/api  role payments  (role gone)
+    Plan: 0 to create, 0 to update, 1 to delete, 0 unchanged, 0 waiting, 0 findings.
+    ";
+    let administrator =
+        Role { powers: Powers::Everything { policy: "a".to_owned() }, ..heir.clone().trusting() };
+    for refused in [heir, administrator] {
+        assert_eq!(orphans(&world(refused)).trim(), unindented(revoked));
+    }
+}
+
+fn unindented(text: &str) -> String {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
 }
