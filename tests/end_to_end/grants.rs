@@ -121,3 +121,53 @@ async fn of_two_subjects_the_good_one_is_granted_and_the_bad_one_refused_with_it
     })
     .await
 }
+
+#[tokio::test]
+async fn trust_is_mended_where_the_role_asks_and_an_administrator_gets_nothing() -> Result<()> {
+    play(&[], async |podgrant| {
+        let account = &podgrant.account;
+        account.create_cluster(HOME, "prod", &[]).await?;
+        let nodes = r#"{"Version":"2012-10-17","Statement":[{"Sid":"Nodes","Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"}]}"#;
+        let tags = [("podgrant/trust", "manage"), ("podgrant/grant", "payments/api@prod")];
+        account.create_role_trusting("payments", nodes, &tags).await?;
+        let amended = podgrant.outcome("Trust Amended", |_| true).await?["detail"].take();
+        let policy = amended["policy"].as_str().context("no policy")?;
+        ensure!(policy.contains(r#""Sid":"Nodes""#) && policy.contains("PodgrantManaged1"), "{policy}");
+        podgrant.outcome("Access Granted", |_| true).await?;
+
+        account.create_role("root", &[]).await?;
+        let everything = "arn:aws:iam::aws:policy/AdministratorAccess";
+        account.iam().attach_role_policy().role_name("root").policy_arn(everything).send().await?;
+        account.tag_role("root", "podgrant/grant", "payments/root@prod").await?;
+        let refused = podgrant.outcome("Grant Refused", |_| true).await?["detail"].take();
+        same("the kind", &refused["kind"], &json!("guardrail"))?;
+
+        podgrant.settled().await?;
+        podgrant.expect_associations(HOME, "prod", &["payments/api = payments"]).await?;
+        // And it stays so: neither what was mended nor what was refused is made twice.
+        podgrant.sweep().await?;
+        podgrant.settled().await?;
+        same("trust amended", podgrant.told("Trust Amended").await?.len(), 1)?;
+        podgrant.expect_associations(HOME, "prod", &["payments/api = payments"]).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_association_made_by_hand_is_adopted_where_its_role_asks_for_it() -> Result<()> {
+    play(&[], async |podgrant| {
+        let account = &podgrant.account;
+        account.create_cluster(HOME, "prod", &[]).await?;
+        account.create_role("payments", &[]).await?;
+        account.associate(HOME, "prod", ("payments", "api"), "payments").await?;
+        podgrant.settled().await?;
+        account.tag_role("payments", "podgrant/adopt", "on").await?;
+        account.tag_role("payments", "podgrant/grant", "payments/api@prod").await?;
+        let granted = podgrant.outcome("Access Granted", |_| true).await?["detail"].take();
+        same("the action", &granted["action"], &json!("adopted"))?;
+        account.untag_role("payments", "podgrant/grant").await?;
+        podgrant.outcome("Access Revoked", |_| true).await?;
+        podgrant.expect_associations(HOME, "prod", &[]).await
+    })
+    .await
+}

@@ -32,6 +32,8 @@ async fn podgrants_own_calls_are_few_and_wake_it_no_more() -> Result<()> {
         // The name is looked for in both regions, and nothing twice.
         let expected = BTreeMap::from([
             ("iam:GetRole", 1),
+            ("iam:ListAttachedRolePolicies", 1),
+            ("iam:ListRolePolicies", 1),
             ("tagging:GetResources", 2),
             ("eks:DescribeCluster", 2),
             ("eks:ListPodIdentityAssociations", 1),

@@ -18,7 +18,7 @@ async fn every_page_is_read_and_nothing_is_lost() {
         w.aws.add_role(Role::named(format!("bystander-{number}")));
     }
     assert_snapshot!(w.sweep_counted().await, @"
-    not-yet
+    done
     + eu-west-1/apps-1  apps/app-1  role asking-1  (apps/app-1@_) => done
     + eu-west-1/apps-1  apps/app-2  role asking-2  (apps/app-2@_) => done
     + eu-west-1/apps-1  apps/app-3  role asking-3  (apps/app-3@_) => done
@@ -73,7 +73,7 @@ async fn every_page_is_read_and_nothing_is_lost() {
         assert_eq!(w.access(EU, cluster).len(), 5, "{cluster}");
     }
     assert_snapshot!(w.counted(ReconcileAssociations, &again(sweep())).await, @"
-    not-yet
+    done
     . the sweep of eu-west-1/apps-1
     . the sweep of eu-west-1/apps-2
     . the sweep of eu-west-1/prod-eu
@@ -212,7 +212,7 @@ async fn names_that_kubernetes_would_not_take_are_nobodys_grant() {
     * Access Revoked eu-west-1/prod-eu payments/api payments-api grant-withdrawn
     ");
     assert_snapshot!(w.sweep_counted().await, @"
-    not-yet
+    done
     = 1 unchanged
     . the sweep of eu-west-1/prod-eu
     1 x eks eu-west-1 ListClusters
@@ -298,7 +298,7 @@ async fn a_ghost_with_its_tags_hides_nothing_and_is_not_deleted_again() {
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000002 -> 404 ResourceNotFoundException
     ");
     assert_snapshot!(w.sweep().await, @"
-    not-yet
+    done
     . the sweep of eu-west-1/prod-eu
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
@@ -356,7 +356,7 @@ async fn what_the_index_does_not_know_yet_is_described_and_neither_made_twice_no
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     ");
     assert_snapshot!(w.sweep().await, @"
-    not-yet
+    done
     . the sweep of eu-west-1/prod-eu
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
@@ -385,7 +385,7 @@ async fn a_grant_withdrawn_before_the_index_knew_it_goes_with_the_next_sweep() {
     iam us-east-1 GetRole payments-api
     ");
     assert_snapshot!(w.sweep().await, @"
-    not-yet
+    done
     . the sweep of eu-west-1/prod-eu
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters

@@ -313,7 +313,7 @@ async fn a_role_that_lost_its_tags_is_reconciles_business_and_not_clean_ups() {
     iam us-east-1 GetAccountAuthorizationDetails
     ");
     assert_snapshot!(w.sweep().await, @"
-    not-yet
+    done
     . the sweep of eu-west-1/prod-eu
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters

@@ -114,7 +114,7 @@ async fn a_sweep_with_nothing_to_do_writes_nothing() {
     w.aws.add_association(Association::of("prod-eu", "by", "hand"));
     w.aws.add_role(Role::named("bystander"));
     assert_snapshot!(w.sweep().await, @"
-    not-yet
+    done
     . the sweep of eu-west-1/prod-eu
     . the sweep of us-east-1/prod-us
     iam us-east-1 GetAccountAuthorizationDetails
@@ -135,7 +135,7 @@ async fn a_sweep_with_nothing_to_do_writes_nothing() {
     eks us-east-1 ListPodIdentityAssociations prod-us
     ");
     assert_snapshot!(w.reconcile(&sample("sweep-from-scheduler")).await, @"
-    not-yet
+    done
     . the sweep of eu-west-1/prod-eu
     . the sweep of us-east-1/prod-us
     iam us-east-1 GetAccountAuthorizationDetails
@@ -157,7 +157,7 @@ async fn a_sweep_mends_what_events_missed() {
     w.aws.delete_association(EU, "prod-eu", "apps", "b");
     w.aws.add_role(role("fourth", "apps/d@prod-eu"));
     assert_snapshot!(w.sweep().await, @"
-    not-yet
+    done
     . the sweep of eu-west-1/prod-eu
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
@@ -203,7 +203,7 @@ async fn a_service_account_changes_hands_in_place() {
     w.aws.untag_role("first", "podgrant/grant");
     w.aws.add_role(role("second", "apps/a@prod-eu"));
     assert_snapshot!(w.sweep().await, @"
-    not-yet
+    done
     . the sweep of eu-west-1/prod-eu
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
@@ -243,7 +243,7 @@ async fn a_service_account_whose_role_asks_again_does_not_change_hands() {
         aws.tag_role("first", "podgrant/grant", "apps/a@prod-eu");
     }));
     assert_snapshot!(w.sweep().await, @"
-    not-yet
+    done
     . the sweep of eu-west-1/prod-eu
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
@@ -289,7 +289,7 @@ async fn a_listing_that_breaks_off_changes_nothing_there_and_holds_up_no_other_c
     let page_two = Fault::on("eks", "ListPodIdentityAssociations").with("clusterName", "prod-eu").nth(2);
     w.aws.fault(page_two.access_denied());
     assert_snapshot!(w.sweep().await, @"
-    not-yet
+    done
     . the sweep of eu-west-1/other
     . the sweep of eu-west-1/prod-eu
     iam us-east-1 GetAccountAuthorizationDetails
@@ -327,7 +327,7 @@ async fn a_listing_that_breaks_off_changes_nothing_there_and_holds_up_no_other_c
     assert_eq!(w.access(EU, "prod-eu"), ["apps/a a", "apps/b b", "apps/c c"]);
     w.aws.clear_faults();
     assert_snapshot!(w.sweep_counted().await, @"
-    not-yet
+    done
     = 3 unchanged
     - eu-west-1/prod-eu  apps/c  role c  (grant withdrawn) => done
     . the sweep of eu-west-1/other
@@ -421,7 +421,7 @@ async fn without_the_tag_index_a_sweep_describes_every_association() {
     let w = drifted().await;
     w.aws.fault(Fault::on("tagging", "GetResources").access_denied());
     assert_snapshot!(w.sweep_counted().await, @"
-    not-yet
+    done
     = 2 unchanged
     + eu-west-1/other  apps/e  role d  (apps/e@other) => done
     - eu-west-1/other  apps/d  role d  (grant withdrawn) => done
@@ -461,7 +461,7 @@ async fn a_sweep_that_would_delete_too_many_deletes_none_and_says_how_to_allow_i
     }
     w.aws.add_role(role("c", "apps/c@prod-eu"));
     assert_snapshot!(w.sweep().await, @"
-    not-yet
+    done
     . the sweep of eu-west-1/prod-eu
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
@@ -513,7 +513,7 @@ async fn a_cluster_that_opts_out_keeps_what_it_has() {
     w.aws.tag_cluster(EU, "prod-eu", "podgrant/enroll", "off");
     w.aws.untag_role("payments-api", "podgrant/grant");
     assert_snapshot!(w.sweep().await, @"
-    not-yet
+    done
     . the sweep of eu-west-1/prod-eu
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters

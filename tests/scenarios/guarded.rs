@@ -124,7 +124,7 @@ async fn promoted(variables: &[(&str, &str)]) -> World {
 async fn who_became_an_administrator_is_reported_and_keeps_what_it_has() {
     let w = promoted(&[]).await;
     assert_snapshot!(w.sweep().await, @"
-    not-yet
+    done
     . the sweep of eu-west-1/prod-eu
     ! guardrail: role payments-api: administrators: its policy AdministratorAccess allows everything, or all but what it names; let it name what the pods need, or allow such roles with PODGRANT_REFUSE_ADMINISTRATORS
     iam us-east-1 GetAccountAuthorizationDetails
@@ -158,7 +158,7 @@ async fn who_became_an_administrator_is_reported_and_keeps_what_it_has() {
 async fn who_became_an_administrator_loses_it_where_that_is_configured() {
     let w = promoted(&[("PODGRANT_ON_REFUSED", "withdraw")]).await;
     assert_snapshot!(w.sweep().await, @"
-    not-yet
+    done
     . the sweep of eu-west-1/prod-eu
     ! guardrail: role payments-api: administrators: its policy AdministratorAccess allows everything, or all but what it names; let it name what the pods need, or allow such roles with PODGRANT_REFUSE_ADMINISTRATORS
     iam us-east-1 GetAccountAuthorizationDetails
@@ -235,7 +235,7 @@ async fn paths_and_boundaries_are_minded_where_they_are_configured() {
     bounded.permissions_boundary = boundary.to_owned();
     w.aws.add_role(bounded.clone());
     assert_snapshot!(w.sweep().await, @"
-    not-yet
+    done
     . the sweep of eu-west-1/prod-eu
     ! guardrail: role bounded: role-paths: the role's path is /apps-too/, and pods get roles under /apps/ only; make it anew under such a path, or allow this one with PODGRANT_ROLE_PATHS
     ! guardrail: role payments-api: required-boundary: it has no permissions boundary, and pods get roles with arn:aws:iam::111122223333:policy/boundary only; give it that boundary, or change PODGRANT_REQUIRED_BOUNDARY
@@ -307,7 +307,7 @@ async fn a_sweep_mends_trust_once_for_all_clusters() {
     w.aws.add_cluster(podgrant_tests::fake::Cluster::named("other").tag("env", "prod"));
     w.aws.add_role(managing().tag("podgrant/grant", "payments/api@env=prod"));
     assert_snapshot!(w.sweep_counted().await, @"
-    not-yet
+    done
     ~ role payments-api  trust policy: + allows pods.eks.amazonaws.com for payments/api@_ => done
     + eu-west-1/other  payments/api  role payments-api  (payments/api@env=prod) => done
     + eu-west-1/prod-eu  payments/api  role payments-api  (payments/api@env=prod) => done

@@ -132,27 +132,15 @@ async fn an_association_changed_by_hand_before_its_update_is_not_touched() {
     let w = World::new().await;
     w.given(role("payments-api", "payments/api@prod-eu")).await;
     w.aws.tag_role("payments-api", "podgrant/session-tags", "off");
-    w.aws.fault(Fault::on("eks", "DescribePodIdentityAssociation").nth(2).meanwhile(|aws| {
+    // The index is all that a sweep goes by until it has something to change.
+    w.aws.fault(Fault::on("eks", "DescribePodIdentityAssociation").nth(1).meanwhile(|aws| {
         let mut taken_over = aws.delete_association(EU, "prod-eu", "payments", "api").unwrap();
         taken_over.tags.clear();
         aws.add_association(taken_over);
     }));
-    assert_snapshot!(w.reconcile(&again(role_tagged("payments-api"))).await, @"
-    done
-    ~ eu-west-1/prod-eu  payments/api  role payments-api  session tags on -> off => done
-    tagging eu-west-1 GetResources podgrant/role-name=payments-api
-    tagging us-east-1 GetResources podgrant/role-name=payments-api
-    iam us-east-1 GetRole payments-api
-    eks eu-west-1 DescribeCluster prod-eu
-    eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
-    eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
-    iam us-east-1 ListAttachedRolePolicies payments-api
-    iam us-east-1 ListRolePolicies payments-api
-    eks eu-west-1 UpdatePodIdentityAssociation prod-eu a-000000000000001
-    eks eu-west-1 TagResource arn:aws:eks:eu-west-1:111122223333:podidentityassociation/prod-eu/a-000000000000001
-    events eu-west-1 PutEvents 1
-    * Access Granted eu-west-1/prod-eu payments/api payments-api updated
-    ");
+    let story = w.sweep().await;
+    let dropped = "session tags on -> off => dropped: association a-000000000000001 is no longer podgrant's";
+    assert!(story.contains(dropped) && !story.contains("UpdatePodIdentity"), "{story}");
 }
 
 #[tokio::test]
@@ -282,7 +270,7 @@ async fn a_stale_read_of_the_role_loses_no_access_and_the_sweep_makes_it_right()
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     ");
     assert_snapshot!(w.sweep().await, @"
-    not-yet
+    done
     . the sweep of eu-west-1/prod-eu
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters

@@ -28,7 +28,7 @@ async fn settled(variables: &[(&str, &str)]) -> World {
 async fn a_sweep_with_nothing_to_do_costs_two_calls_for_a_hundred_associations() {
     let w = settled(&[("PODGRANT_DRIFT_ROUNDS", "0")]).await;
     assert_snapshot!(w.sweep_counted().await, @"
-    not-yet
+    done
     = 360 unchanged
     . the sweep of eu-west-1/prod-eu
     . the sweep of eu-west-1/second
@@ -261,8 +261,8 @@ async fn what_somebody_changed_is_looked_at_alone() {
     eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
     eks eu-west-1 ListPodIdentityAssociations prod-eu apps/app-7
     iam us-east-1 GetAccountAuthorizationDetails
-    eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000087
-    eks eu-west-1 UpdatePodIdentityAssociation prod-eu a-000000000000087
+    eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000088
+    eks eu-west-1 UpdatePodIdentityAssociation prod-eu a-000000000000088
     events eu-west-1 PutEvents 1
     * Access Granted eu-west-1/prod-eu apps/app-7 role-7 updated
     ");

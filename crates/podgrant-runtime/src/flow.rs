@@ -139,7 +139,9 @@ impl Flow {
         problems.extend(self.put_off(&waits, wake, began, origin).await.err());
         problems.extend(self.tell(&outcomes, &findings, wake).await.err());
 
-        let ending = match (problems.is_empty(), waits.is_empty()) {
+        // Parts of a sweep that others serve are no work of this message's any more.
+        let handed_over = matches!(task.view, View::FleetSweep);
+        let ending = match (problems.is_empty(), waits.is_empty() || handed_over) {
             (false, _) => Ending::Failed,
             (true, false) => Ending::NotYet,
             (true, true) => Ending::Done,
