@@ -396,3 +396,25 @@ async fn a_sweep_that_can_not_see_a_region_calls_no_role_an_orphan() {
     let report = w.serve(CleanUpOrphans, &sweep()).await;
     assert_eq!((report.ending, report.findings), (Ending::Failed, vec![]));
 }
+
+#[tokio::test]
+async fn many_orphans_are_few_of_all_that_is_managed() {
+    let w = World::with(&[("PODGRANT_MAX_SERVICE_ACCOUNTS", "100")]).await;
+    let grants = |from: usize, to: usize| -> String {
+        (from..to).map(|number| format!("a/w{number}@prod-eu")).collect::<Vec<_>>().join(" ")
+    };
+    for part in 0..6 {
+        w.given(role(&format!("living-{part}"), &grants(10 * part, 10 * part + 10))).await;
+    }
+    w.given(role("gone", &grants(60, 72))).await;
+    w.aws.delete_role("gone");
+    w.clean_up(&sweep()).await;
+    assert_eq!(w.access(EU, "prod-eu").len(), 60);
+    // And many of all are too many.
+    for part in 0..4 {
+        w.aws.delete_role(&format!("living-{part}"));
+    }
+    let story = w.clean_up(&sweep()).await;
+    assert!(story.contains("would delete 40 of 60 managed associations"), "{story}");
+    assert_eq!(w.access(EU, "prod-eu").len(), 60);
+}

@@ -265,6 +265,8 @@ async fn a_service_account_whose_role_asks_again_does_not_change_hands() {
     iam us-east-1 ListRolePolicies second
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     iam us-east-1 GetRole first
+    iam us-east-1 ListAttachedRolePolicies first
+    iam us-east-1 ListRolePolicies first
     ");
     assert_eq!(w.access(EU, "prod-eu"), ["apps/a first"]);
 }

@@ -388,8 +388,8 @@ async fn what_somebody_else_made_is_adopted_where_the_role_asks_for_it() {
     eks eu-west-1 ListPodIdentityAssociations prod-eu payments/api
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
-    eks eu-west-1 UpdatePodIdentityAssociation prod-eu a-000000000000001
     eks eu-west-1 TagResource arn:aws:eks:eu-west-1:111122223333:podidentityassociation/prod-eu/a-000000000000001
+    eks eu-west-1 UpdatePodIdentityAssociation prod-eu a-000000000000001
     events eu-west-1 PutEvents 1
     * Access Granted eu-west-1/prod-eu payments/api payments-api adopted
     ");
@@ -412,4 +412,60 @@ async fn what_got_another_role_meanwhile_is_not_adopted() {
     let story = w.reconcile(&role_tagged("payments-api")).await;
     assert!(story.contains("no longer as it was when it was to be adopted"), "{story}");
     assert!(!story.contains("TagResource"), "{story}");
+}
+
+#[tokio::test]
+async fn a_role_made_again_as_an_administrator_inherits_nothing() {
+    let w = World::new().await;
+    w.given(payments()).await;
+    w.aws.delete_role("payments-api");
+    w.aws.add_role(payments().attached_policy(ADMINISTRATOR));
+    let story = w.sweep().await;
+    assert!(story.contains("role payments-api  (role deleted and made again) => done"), "{story}");
+    assert!(w.access(EU, "prod-eu").is_empty());
+}
+
+#[tokio::test]
+async fn what_an_administrator_may_not_keep_goes_to_who_may_have_it() {
+    let w = promoted(&[("PODGRANT_ON_REFUSED", "withdraw")]).await;
+    w.aws.add_role(role("heir", "payments/api@prod-eu"));
+    let story = w.sweep().await;
+    assert!(story.contains("payments/api  role payments-api -> heir => done"), "{story}");
+    assert_eq!(w.access(EU, "prod-eu"), ["payments/api heir"]);
+}
+
+#[tokio::test]
+async fn trust_that_may_not_be_mended_is_refused_and_gives_nothing() {
+    let w = World::new().await;
+    w.aws.add_role(managing());
+    w.aws.fault(Fault::on("iam", "UpdateAssumeRolePolicy").access_denied());
+    let story = w.reconcile(&role_tagged("payments-api")).await;
+    assert!(story.starts_with("done\n~ role payments-api") && story.contains("=> refused: "), "{story}");
+    assert!(story.contains("=> dropped: the role's trust policy was to be mended first"), "{story}");
+    assert!(!story.contains("CreatePodIdentityAssociation") && story.contains("refused-by-aws"), "{story}");
+    // Nor does one such role fail a sweep.
+    w.aws.clear_faults();
+    w.aws.fault(Fault::on("iam", "UpdateAssumeRolePolicy").server_error());
+    let story = w.reconcile(&crate::world::sweep()).await;
+    assert!(story.starts_with("done") && story.contains(r#"Role { name: "payments-api" }"#), "{story}");
+}
+
+#[tokio::test]
+async fn an_association_that_is_being_handed_over_is_not_taken_from_its_heir() {
+    let w = World::new().await;
+    w.given(payments()).await;
+    let heir = role("heir", "payments/api@prod-eu");
+    // Its role was changed, and its mark not yet.
+    let mut half = w.aws.delete_association(EU, "prod-eu", "payments", "api").unwrap();
+    half.role_arn = heir.arn();
+    w.aws.add_association(half);
+    w.aws.add_role(heir);
+    w.aws.untag_role("payments-api", "podgrant/grant");
+    let story = w.reconcile(&role_untagged("payments-api")).await;
+    assert!(story.contains("is being handed over to arn:aws:iam::111122223333:role/heir"), "{story}");
+    w.sweep().await;
+    assert_eq!(w.access(EU, "prod-eu"), ["payments/api heir"]);
+    assert!(
+        w.aws.association(EU, "prod-eu", "payments", "api").unwrap().tags["podgrant/role"].ends_with("/heir")
+    );
 }

@@ -1,13 +1,14 @@
 //! From approved changes to outcomes: idempotent, bounded, deadline-aware.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use futures_util::{StreamExt, stream};
 use podgrant_core::outcome::{FollowUp, Wait};
-use podgrant_core::plan::{RevokeReason, still_goes};
+use podgrant_core::plan::{RevokeReason, is_handed_over, still_goes};
 use podgrant_core::{
-    Approved, Association, AssociationId, Change, ClusterId, Mark, Outcome, RoleArn, RoleId, Snapshot,
-    Verdict, Workload,
+    Approved, Association, AssociationId, Change, ClusterId, Mark, Outcome, Role, RoleArn, RoleId, RoleTags,
+    Snapshot, Verdict, Workload,
 };
 use sha2::{Digest, Sha256};
 
@@ -20,32 +21,43 @@ type Ended = (Verdict, Option<AssociationId>);
 impl Aws {
     /// Makes the approved changes: first what gives access, then what takes it.
     ///
-    /// `cause` names the message that asked, so that its redelivery repeats the
+    /// `occasion` names the message that asked, so that its redelivery repeats the
     /// same request tokens. `time_is_up` is asked before each change; what is left
     /// then is Unbegun.
     pub async fn apply(
         &self,
         approved: &Approved,
         snapshot: &Snapshot,
-        cause: &str,
+        occasion: Occasion<'_>,
         time_is_up: impl Fn() -> bool,
     ) -> Vec<Outcome> {
+        let cause = occasion.token();
         let stage = |change: &Change| match change {
             // What is given leans on it.
             Change::AmendTrust { .. } => 0,
             change if change.takes_away() => 2,
             _ => 1,
         };
-        let mut outcomes = Vec::with_capacity(approved.changes().len());
+        let mut outcomes: Vec<Outcome> = Vec::with_capacity(approved.changes().len());
         for now in 0..=2 {
+            let untrusting: BTreeSet<RoleArn> = outcomes
+                .iter()
+                .filter(|outcome| stage(&outcome.change) == 0 && outcome.verdict != Verdict::Done)
+                .filter_map(|outcome| outcome.change.role().cloned())
+                .collect();
             let changes = approved.changes().iter().filter(|change| stage(change) == now);
             let ended: Vec<Outcome> = stream::iter(changes)
                 .map(|change| async {
-                    let (verdict, association) = if time_is_up() {
+                    let leans_on_trust =
+                        now == 1 && change.role().is_some_and(|role| untrusting.contains(role));
+                    let (verdict, association) = if leans_on_trust {
+                        let reason = "the role's trust policy was to be mended first".to_owned();
+                        (Verdict::Dropped { reason }, None)
+                    } else if time_is_up() {
                         (Verdict::Unbegun, None)
                     } else {
-                        let (verdict, association) = self.change(change, snapshot, cause).await;
-                        (in_time(change, verdict, approved), association)
+                        let (verdict, association) = self.change(change, snapshot, &cause).await;
+                        (in_time(change, verdict, occasion.attempt), association)
                     };
                     Outcome { change: change.clone(), verdict, association }
                 })
@@ -137,7 +149,9 @@ impl Aws {
     ) -> Result<Ended, AwsError> {
         // The index may be stale: look before touching what was not looked at in this pass.
         let hands_over = association.mark.as_ref().is_some_and(|old| old.role_arn != mark.role_arn);
-        let current = if association.record.is_some() && !hands_over {
+        // A role's event takes seconds; what a sweep described may be minutes old.
+        let just_seen = association.record.is_some() && snapshot.scope.roles.is_some();
+        let current = if just_seen && !hands_over {
             association.clone()
         } else {
             match self.look_again(change, association).await? {
@@ -159,7 +173,10 @@ impl Aws {
             Some(current)
                 if current.may_be_adopted_by(&mark.role_arn) && current.workload == planned.workload =>
             {
-                self.bring_to(&current, mark, cause).await
+                // The mark first: IAM lets nothing be changed that does not carry it.
+                self.mark(&current, mark).await?;
+                let marked = Association { mark: Some(mark.clone()), ..current };
+                self.bring_to(&marked, mark, cause).await
             }
             _ => {
                 let reason =
@@ -252,15 +269,26 @@ impl Aws {
             return Ok((Verdict::Done, Some(current.id.clone())));
         }
         // After the update: should this fail, the old mark shows that something is left to do.
-        self.region(&mark.cluster.region)?
+        self.mark(current, mark).await?;
+        Ok((Verdict::Done, Some(current.id.clone())))
+    }
+
+    async fn mark(&self, association: &Association, mark: &Mark) -> Result<(), AwsError> {
+        let tagged = self
+            .region(&mark.cluster.region)?
             .eks
             .tag_resource()
-            .resource_arn(&current.arn)
+            .resource_arn(&association.arn)
             .set_tags(Some(mark.to_tags(&self.keys).into_iter().collect()))
             .send()
-            .await
-            .map_err(|error| AwsError::of("eks:TagResource", current.arn.as_str(), error))?;
-        Ok((Verdict::Done, Some(current.id.clone())))
+            .await;
+        match tagged.map_err(|error| AwsError::of("eks:TagResource", association.arn.as_str(), error)) {
+            // It went between two calls, and with it what was just given: that is to be made anew.
+            Err(error) if error.is(Meaning::NotFound) => {
+                Err(AwsError { meaning: Meaning::WrongState, ..error })
+            }
+            tagged => tagged.map(|_| ()),
+        }
     }
 
     async fn revoke(
@@ -275,6 +303,10 @@ impl Aws {
             Ok(current) => current,
             Err(verdict) => return Ok((verdict, id)),
         };
+        if let Some(heir) = self.half_handed_over(&current, snapshot).await? {
+            let reason = format!("association {} is being handed over to {heir}", association.id);
+            return Ok((Verdict::Dropped { reason }, id));
+        }
         if !self.still_goes(&current, Some(reason), snapshot).await? {
             return Ok((wanted_after_all(&current), id));
         }
@@ -329,24 +361,64 @@ impl Aws {
     ) -> Result<bool, AwsError> {
         let Some(mark) = association.managed() else { return Ok(false) };
         let name = mark.role_arn.role_name();
-        let role = match reason {
-            // It may go for what its role's policies allow.
-            Some(RevokeReason::Refused) => self.whole_role(name).await?,
-            _ => self.role(name).await?,
-        };
+        let mut role = self.role(name).await?;
+        // One that asks may be refused for what its policies allow, and then has no say in it.
+        let may_be_refused =
+            matches!(reason, None | Some(RevokeReason::Refused | RevokeReason::RoleReplaced));
+        if let Some(role) = role.as_mut()
+            && may_be_refused
+            && self.guardrails.refuse_administrators
+            && !RoleTags::parse(&self.keys, &role.tags).0.grants.is_empty()
+        {
+            role.powers = self.powers(name).await?;
+        }
         Ok(still_goes(association, role, &snapshot.clusters, &self.keys, &self.guardrails))
+    }
+
+    /// The role that an association was given to while its mark still names another (an update, and its mark not yet),
+    /// if that role may have it.
+    async fn half_handed_over(
+        &self,
+        association: &Association,
+        snapshot: &Snapshot,
+    ) -> Result<Option<RoleArn>, AwsError> {
+        let (Some(record), Some(mark)) = (&association.record, association.managed()) else {
+            return Ok(None);
+        };
+        let heir = record.role_arn.parse::<RoleArn>().ok().filter(|role| *role != mark.role_arn);
+        let Some(heir) = heir else { return Ok(None) };
+        let found = self.whole_role(heir.role_name()).await?.filter(|role| role.arn == heir);
+        let may_have_it = |role: &Role| {
+            is_handed_over(association, [role], &snapshot.clusters, &self.keys, &self.guardrails)
+        };
+        Ok(found.filter(may_have_it).map(|role| role.arn))
     }
 }
 
-/// What EKS says of a trust policy that was amended a moment ago may be about the one before: IAM's changes take a
-/// while to be seen (IAM user guide, "Troubleshoot IAM").
-fn in_time(change: &Change, verdict: Verdict, approved: &Approved) -> Verdict {
-    let amended =
-        |other: &Change| matches!(other, Change::AmendTrust { .. }) && other.role() == change.role();
+/// The message that a change is made for.
+#[derive(Debug, Clone, Copy)]
+pub struct Occasion<'a> {
+    /// The id of the event that asked.
+    pub id: &'a str,
+    /// How often the work was put off.
+    pub attempt: u32,
+}
+
+impl Occasion<'_> {
+    /// A later attempt is another request: its token must not bring back an old answer.
+    fn token(self) -> String {
+        format!("{}.{}", self.id, self.attempt)
+    }
+}
+
+/// How often EKS may find a trust policy wanting that, as IAM shows it, is not.
+const TRUST_LOOKS: u32 = 4;
+
+/// What EKS says of a trust policy may be about the one before: IAM's changes take a while to be seen (IAM user
+/// guide, "Troubleshoot IAM"). Nothing is made that the policy, as we read it, does not allow.
+fn in_time(change: &Change, verdict: Verdict, attempt: u32) -> Verdict {
     match verdict {
-        Verdict::Refused { reason }
-            if reason.contains(TRUST_POLICY_INVALID) && approved.changes().iter().any(amended) =>
-        {
+        Verdict::Refused { reason } if attempt < TRUST_LOOKS && reason.contains(TRUST_POLICY_INVALID) => {
             not_yet(change, reason)
         }
         verdict => verdict,
@@ -383,6 +455,10 @@ fn verdict_of(change: &Change, error: &AwsError) -> Verdict {
     let reason = error.to_string();
     // Nor a failed message.
     if matches!(change, Change::OpenKubernetes { .. }) {
+        return Verdict::Refused { reason };
+    }
+    // Where an organisation forbids it, another try forbids it too.
+    if matches!(change, Change::AmendTrust { .. }) && error.is(Meaning::AccessDenied) {
         return Verdict::Refused { reason };
     }
     match error.meaning {

@@ -23,6 +23,7 @@ mod observe;
 mod publish;
 mod roles;
 
+pub use apply::Occasion;
 pub use error::{AwsError, Meaning};
 pub use kubernetes::Lookout;
 pub use observe::View;

@@ -128,7 +128,9 @@ impl Aws {
             snapshot.roles_gone.insert(name.to_owned());
             return Ok(());
         };
-        if news.missing_from(&role).is_some() {
+        // Whoever changes a role that has nothing to do with podgrant is not waited for.
+        let is_ours = role.tags.keys().chain(news.tags_set.keys()).any(|key| self.keys.owns(key));
+        if is_ours && news.missing_from(&role).is_some() {
             snapshot.roles.insert(role.arn.clone(), role);
             snapshot.roles_stale.insert(name.to_owned(), news.clone());
             return Ok(());
@@ -263,9 +265,12 @@ impl Aws {
             let looked_up =
                 side_by_side(names, |name| async move { (name, self.whole_role(name).await) }).await;
             for (name, role) in looked_up {
-                let role = role?;
                 snapshot.roles.retain(|arn, _| arn.role_name() != name);
-                snapshot.roles.extend(role.map(|role| (role.arn.clone(), role)));
+                match role {
+                    Ok(role) => snapshot.roles.extend(role.map(|role| (role.arn.clone(), role))),
+                    // What it asks for is nobody's guess; the others' grants go on.
+                    Err(error) => snapshot.gap(None, &error),
+                }
             }
             confirmed.extend(in_question);
         }
@@ -278,6 +283,12 @@ impl Aws {
         let by_tags = grants.any(|grant| matches!(grant.subject.clusters, ClusterSelector::Tags(_)));
         let found = self.fleet_in_short(by_tags).await;
         snapshot.take(found);
+        // Trust policies may speak of a cluster's ARN.
+        if let Some(role) = snapshot.roles.keys().next() {
+            for cluster in snapshot.clusters.values_mut().filter(|cluster| cluster.arn.is_empty()) {
+                cluster.arn = cluster.id.arn_beside(role);
+            }
+        }
         Ok(())
     }
 
@@ -289,7 +300,8 @@ impl Aws {
         // Those whose role is there are no orphans, and the index's word is enough for that.
         let is_there =
             |mark: &Mark| snapshot.roles.get(&mark.role_arn).is_some_and(|role| role.id == mark.role_id);
-        let dangling: Index = index.into_iter().filter(|(_, mark)| !is_there(mark)).collect();
+        let (living, dangling): (Index, Index) = index.into_iter().partition(|(_, mark)| is_there(mark));
+        snapshot.managed_elsewhere = living.len();
         self.know(Vec::new(), &dangling, true, snapshot, |_| false, |_| false, || false).await;
         Ok(())
     }

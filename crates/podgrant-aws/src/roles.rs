@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_sdk_iam::types::{EntityType, RoleDetail, Tag};
 use percent_encoding::percent_decode_str;
+use podgrant_core::powers::aws_managed;
 use podgrant_core::{Powers, Role};
 
 use crate::{Aws, AwsError, Meaning};
@@ -80,7 +81,7 @@ impl Aws {
             let answer = answer.map_err(|error| AwsError::of("iam:GetRolePolicy", name, error))?;
             documents.push((policy, decoded(&answer.policy_document)));
         }
-        for arn in arns().filter(|arn| !is_awss_own(arn)) {
+        for arn in arns().filter(|arn| aws_managed(arn).is_none()) {
             documents.push((arn.to_owned(), self.default_version(arn).await?));
         }
         Ok(Powers::of(arns(), documents.iter().map(|(name, document)| (name.as_str(), document.as_str()))))
@@ -188,11 +189,6 @@ impl RolePolicies {
         let documents = inline.chain(known).map(|(name, document)| (name.as_str(), document.as_str()));
         Powers::of(self.attached.iter().map(String::as_str), documents)
     }
-}
-
-/// Whether a managed policy is one of AWS's: `arn:aws:iam::aws:policy/…` (IAM user guide, "IAM ARNs").
-fn is_awss_own(arn: &str) -> bool {
-    arn.split(':').nth(4) == Some("aws")
 }
 
 /// IAM sends policies percent-encoded (RFC 3986).

@@ -133,7 +133,8 @@ fn over_the_limit(changes: &[Change], snapshot: &Snapshot, limits: &Limits) -> O
         ));
     }
     let all_roles = snapshot.scope.roles.is_none();
-    let managed = snapshot.associations.iter().filter(|a| a.managed().is_some()).count();
+    let in_view = snapshot.associations.iter().filter(|a| a.managed().is_some()).count();
+    let managed = in_view + snapshot.managed_elsewhere;
     #[expect(clippy::cast_precision_loss, reason = "counts of associations are far below 2^52")]
     let share = deletions as f64 / managed.max(1) as f64;
     (all_roles && deletions >= limits.share_from && share > limits.share).then(|| {

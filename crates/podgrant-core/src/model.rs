@@ -11,6 +11,7 @@ use crate::mark::Mark;
 use crate::names::{AssociationId, ClusterId, Region, RoleArn, RoleId, Workload};
 use crate::powers::Powers;
 use crate::tags::TagKeys;
+use crate::trust::TrustPolicy;
 
 /// An EKS cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,10 +198,9 @@ impl RoleNews {
         if let Some(key) = self.tags_removed.iter().find(|key| value(key).is_some()) {
             return Some(format!("that the tag {key} was taken away"));
         }
-        let document = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
-        let policy = self.trust_policy.as_deref()?;
-        (document(policy) != document(&role.trust_policy))
-            .then(|| "the trust policy as it was set".to_owned())
+        // By what it says of pods: of other principals IAM keeps another spelling than it was sent.
+        let policy = TrustPolicy::read(self.trust_policy.as_deref()?);
+        (policy != TrustPolicy::read(&role.trust_policy)).then(|| "the trust policy as it was set".to_owned())
     }
 }
 
@@ -367,6 +367,8 @@ pub struct Snapshot {
     /// that they do not exist.
     pub clusters_gone: BTreeSet<ClusterId>,
     pub associations: Vec<Association>,
+    /// How many more are managed, of which nothing else had to be known.
+    pub managed_elsewhere: usize,
     /// Agents of the clusters in scope; absent where none is installed.
     pub agents: BTreeMap<ClusterId, Agent>,
     /// The agent versions on offer for each cluster's Kubernetes version.

@@ -20,7 +20,7 @@ mod sweep;
 
 pub use crate::agent::{AgentSettings, plan_agents};
 pub use grants::plan_grants;
-pub use orphans::plan_orphans;
+pub use orphans::{is_handed_over, plan_orphans};
 pub use sweep::plan_sweep;
 
 /// One change to AWS.

@@ -71,7 +71,7 @@ impl Powers {
 
 /// The name of a policy that is AWS's own, by its ARN in any partition:
 /// `arn:aws:iam::aws:policy/AdministratorAccess` (IAM user guide, "IAM ARNs").
-fn aws_managed(arn: &str) -> Option<&str> {
+pub fn aws_managed(arn: &str) -> Option<&str> {
     let rest = arn.strip_prefix("arn:aws")?;
     let (_, name) = rest.split_once(":iam::aws:policy/")?;
     Some(name)

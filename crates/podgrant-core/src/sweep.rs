@@ -12,9 +12,9 @@ use crate::names::{AssociationId, ClusterId, Region, RoleArn, RoleId, Workload};
 use crate::powers::Powers;
 use crate::tags::TagKeys;
 
-/// How large a part's roles may be, in bytes of JSON. SQS takes 256 KiB a message (Amazon SQS quotas; since 2025
-/// more), and in it they are text within text.
-pub const PART_BYTES: usize = 160_000;
+/// How large a part's roles may be, in bytes of JSON, estimated from above. SQS takes 256 KiB a message (Amazon SQS
+/// quotas; since 2025 more), and the rest of the message is small.
+pub const PART_BYTES: usize = 200_000;
 
 /// A part of a sweep: one cluster's service accounts, or a stretch of them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -148,8 +148,7 @@ impl<'a> Open<'a> {
         if self.roles.contains_key(&role.arn) {
             return 0;
         }
-        // Quotes and backslashes are escaped once more for each level of text within text.
-        let escaped = |text: &str| text.len() + 3 * text.matches(['"', '\\', '\n']).count();
+        let escaped = |text: &str| text.len() + text.matches(['"', '\\', '\n']).count();
         let tags: usize = role.tags.iter().map(|(key, value)| key.len() + value.len() + 12).sum();
         let policy = role.trust_policy.as_str();
         let new = !self.policies.contains(policy) && !coming.contains(policy);
@@ -161,7 +160,7 @@ impl<'a> Open<'a> {
             Powers::Everything { policy } => escaped(policy) + 40,
             Powers::Unclear { policy, problem } => escaped(policy) + escaped(problem) + 40,
         };
-        role.arn.as_str().len() + role.id.as_str().len() + 150 + tags + policy + boundary + powers
+        role.arn.as_str().len() + role.id.as_str().len() + 60 + tags + policy + boundary + powers
     }
 
     fn length_of_all(&self, roles: &[&Arc<Role>]) -> usize {
@@ -206,16 +205,31 @@ mod packed {
         roles: Vec<PackedRole>,
     }
 
+    /// With names of a letter: there are thousands of them, and each byte is a role less in the message.
     #[derive(Serialize, Deserialize)]
     struct PackedRole {
+        #[serde(rename = "a")]
         arn: RoleArn,
+        #[serde(rename = "i")]
         id: RoleId,
-        born: i64,
+        #[serde(rename = "c")]
+        created_at: i64,
+        #[serde(rename = "p")]
         policy: usize,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
         boundary: Option<String>,
+        #[serde(rename = "w", default = "limited", skip_serializing_if = "is_limited")]
         powers: Powers,
+        #[serde(rename = "t")]
         tags: BTreeMap<String, String>,
+    }
+
+    fn limited() -> Powers {
+        Powers::Limited
+    }
+
+    fn is_limited(powers: &Powers) -> bool {
+        *powers == Powers::Limited
     }
 
     pub fn serialize<S: Serializer>(roles: &[Arc<Role>], serializer: S) -> Result<S::Ok, S::Error> {
@@ -224,7 +238,7 @@ mod packed {
         let packed = roles.iter().map(|role| PackedRole {
             arn: role.arn.clone(),
             id: role.id.clone(),
-            born: role.created_at,
+            created_at: role.created_at,
             policy: policies.binary_search(&role.trust_policy).unwrap_or_default(),
             boundary: role.permissions_boundary.clone(),
             powers: role.powers.clone(),
@@ -243,7 +257,7 @@ mod packed {
                     .ok_or_else(|| D::Error::custom("a role names a policy that is not there"))?,
                 arn: role.arn,
                 id: role.id,
-                created_at: role.born,
+                created_at: role.created_at,
                 permissions_boundary: role.boundary,
                 powers: role.powers,
                 tags: role.tags,

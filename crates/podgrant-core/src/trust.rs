@@ -43,14 +43,14 @@ pub struct Use<'a> {
 }
 
 /// A role's trust policy: read once, judged for each use.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustPolicy {
     /// Those that speak of EKS Pod Identity; or why the policy makes no sense.
     statements: Result<Vec<Statement>, String>,
 }
 
 /// A statement about EKS Pod Identity.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Statement {
     /// Its Sid, or its number in the policy: for people.
     name: String,

@@ -140,11 +140,15 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
         "report",
         "What becomes of an association whose grant a guardrail refuses now: `report` (it stays as it is) or `withdraw`.",
     ),
-    ("PODGRANT_MAX_DELETIONS", "100", "A pass that would delete more associations deletes none."),
+    (
+        "PODGRANT_MAX_DELETIONS",
+        "100",
+        "A message that would have more associations deleted has none deleted.",
+    ),
     (
         "PODGRANT_MAX_DELETION_SHARE",
         "0.2",
-        "A pass over the fleet that would delete a larger share of the managed associations deletes none (it binds from 10 deletions).",
+        "The sweep of a cluster, or of orphans, that would delete a larger share of the managed associations deletes none (it binds from 10 deletions).",
     ),
     ("PODGRANT_DRY_RUN", "off", "on: plans are logged and not applied."),
     ("PODGRANT_RETRY_DELAY", "60", "Seconds that unfinished work waits on its queue, at most 900."),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use podgrant_aws::{Aws, AwsError, BusEvent, DelayedMessage, Meaning, View};
+use podgrant_aws::{Aws, AwsError, BusEvent, DelayedMessage, Meaning, Occasion, View};
 use podgrant_core::model::Workloads;
 use podgrant_core::outcome::{FollowUp, Wait};
 use podgrant_core::plan::Duty;
@@ -66,7 +66,15 @@ impl Flow {
             let duty = Duty::Grants { guardrails: self.config.guardrails.clone() };
             let task = Task { view: View::ClusterSweep { part }, duty };
             let mut served = self.perform(&task, &wake, origin, deadline).await;
-            parts.extend(std::mem::take(&mut served.parts));
+            // Nobody can wait here: what would come back as it was is left.
+            let (left, rest): (Vec<Wait>, Vec<Wait>) = std::mem::take(&mut served.parts)
+                .into_iter()
+                .partition(|wait| again(&wake.trigger, &wait.follow_up));
+            if !left.is_empty() {
+                served.ending = served.ending.and(Ending::NotYet);
+                served.waiting.extend(left.into_iter().map(|wait| wait.reason));
+            }
+            parts.extend(rest);
             report.add(served);
         }
         report.trigger = Some(wake.trigger.in_short());
@@ -90,9 +98,8 @@ impl Flow {
             Vec::new()
         } else {
             let up = || self.clock.millis() >= deadline - REPORTING_MS;
-            // A later attempt is another request: its token must not bring back an old answer.
-            let cause = format!("{}.{}", wake.id, wake.attempt);
-            self.aws.apply(&approved, &snapshot, &cause, up).await
+            let occasion = Occasion { id: &wake.id, attempt: wake.attempt };
+            self.aws.apply(&approved, &snapshot, occasion, up).await
         };
 
         let mut findings = approved.findings().to_vec();
@@ -102,7 +109,6 @@ impl Flow {
             Verdict::NotYet(wait) => Some(wait.clone()),
             _ => None,
         }));
-        waits.extend(rest(task, &snapshot, &outcomes));
         // Throttled, it comes back after a while, and not when its message does.
         let throttled = task.again().filter(|_| snapshot.gaps.iter().all(|gap| gap.throttled));
         let gaps = match (throttled, snapshot.gaps.first()) {
@@ -110,7 +116,10 @@ impl Flow {
                 waits.push(Wait { reason: gap.why.clone(), follow_up });
                 &[]
             }
-            _ => snapshot.gaps.as_slice(),
+            _ => {
+                waits.extend(rest(task, &snapshot, &outcomes));
+                snapshot.gaps.as_slice()
+            }
         };
         let mut parts = Vec::new();
         if origin == Origin::Invoke || self.config.dry_run || self.config.queue_url.is_none() {
@@ -119,7 +128,7 @@ impl Flow {
         }
         let began = wake.began.unwrap_or_else(|| self.clock.seconds());
         let mut dropped = None;
-        waits.retain(|wait| match self.patience(wait, began) {
+        waits.retain(|wait| match self.patience(wait, wake, began) {
             Patience::Left => true,
             Patience::Over => {
                 findings.push(gave_up(wait, began, self.clock.seconds()));
@@ -132,10 +141,16 @@ impl Flow {
         });
 
         let mut problems: Vec<String> = gaps.iter().map(|gap| gap.why.clone()).collect();
-        problems.extend(outcomes.iter().filter_map(|outcome| match &outcome.verdict {
-            Verdict::Failed { reason } => Some(reason.clone()),
-            _ => None,
-        }));
+        for outcome in &outcomes {
+            match &outcome.verdict {
+                // A role that can't be mended now fails no sweep: it comes back by itself.
+                Verdict::Failed { reason } if matches!(task.view, View::FleetSweep) => {
+                    waits.push(Wait { reason: reason.clone(), follow_up: outcome.change.follow_up() });
+                }
+                Verdict::Failed { reason } => problems.push(reason.clone()),
+                _ => {}
+            }
+        }
         problems.extend(self.put_off(&waits, wake, began, origin).await.err());
         problems.extend(self.tell(&outcomes, &findings, wake).await.err());
 
@@ -180,11 +195,11 @@ impl Flow {
             Some(follow_up) if error.is(Meaning::Throttled) => Wait { reason: error.to_string(), follow_up },
             _ => return failed(error.to_string()),
         };
-        if matches!(self.patience(&wait, began), Patience::Left)
+        if matches!(self.patience(&wait, wake, began), Patience::Left)
             && let Err(problem) = self.put_off(std::slice::from_ref(&wait), wake, began, origin).await
         {
             return failed(problem);
-        } else if !matches!(self.patience(&wait, began), Patience::Left) {
+        } else if !matches!(self.patience(&wait, wake, began), Patience::Left) {
             return failed(wait.reason);
         }
         let mut report = Report::of_nothing(name, &wake.id, Ending::NotYet, wait.reason.clone());
@@ -209,12 +224,14 @@ impl Flow {
         self.aws.send_later(queue_url, [message]).await.map_err(|error| error.to_string())
     }
 
-    fn patience(&self, wait: &Wait, began: i64) -> Patience {
+    fn patience(&self, wait: &Wait, wake: &Wake, began: i64) -> Patience {
         let waited = self.clock.seconds() - began;
         match wait.follow_up {
             FollowUp::RoleUnseen { .. } if waited >= UNSEEN_ROLE.min(self.config.give_up_after) => {
                 Patience::NotNews
             }
+            // It is not waited for anything: it is somebody's turn.
+            FollowUp::ClusterSweep(_) if !again(&wake.trigger, &wait.follow_up) => Patience::Left,
             _ if waited >= self.config.give_up_after => Patience::Over,
             _ => Patience::Left,
         }
@@ -328,6 +345,10 @@ fn rest(task: &Task, snapshot: &Snapshot, outcomes: &[Outcome]) -> Vec<Wait> {
             Workloads::Stretch(seen) if seen.to != part.stretch.to => seen.to.as_ref(),
             _ => None,
         };
+        if unbegun().any(|change| change.workload().is_none()) {
+            let follow_up = FollowUp::ClusterSweep(part.clone());
+            return vec![Wait { reason: REASON.to_owned(), follow_up }];
+        }
         let from = unbegun().filter_map(Change::workload).chain(unseen).min();
         let wait = from.map(|from| Wait {
             reason: format!("{REASON}; the sweep of {} goes on from {from}", part.cluster),

@@ -77,6 +77,9 @@ pub fn scope(function: Function, wake: &Wake, config: &Config, now: i64) -> Resu
         {
             Err(format!("{cluster} is in a region that is not configured; add it to PODGRANT_REGIONS"))
         }
+        View::ClusterSweep { part } if !config.regions.contains(&part.cluster.region) => {
+            Err(format!("{} is in a region that is not configured any more", part.cluster))
+        }
         _ => Ok(task),
     }
 }

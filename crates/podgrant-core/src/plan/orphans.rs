@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Change, Plan, RevokeReason, plan_grants};
 use crate::guardrails::Guardrails;
-use crate::model::{Association, Role, Scope, Snapshot, Workloads};
+use crate::model::{Association, Cluster, Role, Scope, Snapshot, Workloads};
 use crate::names::{ClusterId, Workload};
 use crate::outcome::{Finding, FindingKind, FollowUp, Wait};
 use crate::subject::ClusterSelector;
@@ -45,8 +45,8 @@ pub fn plan_orphans(snapshot: &Snapshot, keys: &TagKeys, guardrails: &Guardrails
             None => RevokeReason::RoleGone,
         };
         let claims = claims.get_or_insert_with(|| claims_of(snapshot, keys));
-        let claimants = claims.get(&association.workload).map_or(&[] as &[&Role], Vec::as_slice);
-        if !is_handed_over(snapshot, keys, guardrails, association, claimants) {
+        let claimants = claims.get(&association.workload).into_iter().flatten().copied();
+        if !is_handed_over(association, claimants, &snapshot.clusters, keys, guardrails) {
             plan.changes.push(Change::Revoke { association: association.clone(), reason });
         }
     }
@@ -79,31 +79,28 @@ fn claims_of<'a>(snapshot: &'a Snapshot, keys: &TagKeys) -> BTreeMap<Workload, V
 }
 
 /// Whether a pass over grants would give an association's place to one of these roles.
-fn is_handed_over(
-    snapshot: &Snapshot,
+///
+/// `clusters` are those of the pass, so that selectors and names mean the same.
+pub fn is_handed_over<'a>(
+    association: &Association,
+    claimants: impl IntoIterator<Item = &'a Role>,
+    clusters: &BTreeMap<ClusterId, Cluster>,
     keys: &TagKeys,
     guardrails: &Guardrails,
-    association: &Association,
-    claimants: &[&Role],
 ) -> bool {
-    if claimants.is_empty() {
+    let roles: BTreeMap<_, _> = claimants.into_iter().map(|role| (role.arn.clone(), role.clone())).collect();
+    if roles.is_empty() {
         return false;
     }
-    let of_name = |id: &ClusterId| id.name == association.cluster.name;
+    let of_that_name = clusters.iter().filter(|(id, _)| id.name == association.cluster.name);
     let place = Snapshot {
         scope: Scope {
             roles: None,
             clusters: Some([association.cluster.clone()].into()),
             workloads: Workloads::Just(association.workload.clone()),
         },
-        roles: claimants.iter().map(|role| (role.arn.clone(), Role::clone(role))).collect(),
-        clusters: snapshot
-            .clusters
-            .iter()
-            .filter(|(id, _)| of_name(id))
-            .map(|(id, cluster)| (id.clone(), cluster.clone()))
-            .collect(),
-        regions: snapshot.regions.clone(),
+        roles,
+        clusters: of_that_name.map(|(id, cluster)| (id.clone(), cluster.clone())).collect(),
         associations: vec![association.clone()],
         ..Snapshot::default()
     };

@@ -42,7 +42,7 @@ impl From<bool> for Truth {
 }
 
 /// One key under one operator.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Condition {
     operator: Operator,
     key: Key,
@@ -52,7 +52,7 @@ pub(super) struct Condition {
     wanted: Vec<Wanted>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Operator {
     test: Test,
     negated: bool,
@@ -85,7 +85,7 @@ enum Each {
 }
 
 /// A value in the policy.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Wanted {
     text: String,
     /// Whether it is known: a policy variable (`${…}`) is not.
