@@ -254,17 +254,16 @@ async fn what_somebody_changed_is_looked_at_alone() {
     let mut event = sample("association-updated");
     event["detail"]["responseElements"]["association"]["namespace"] = json!("apps");
     event["detail"]["responseElements"]["association"]["serviceAccount"] = json!("app-7");
-    assert_snapshot!(w.reconcile(&event).await, @"
+    assert_snapshot!(w.counted(ReconcileAssociations, &event).await, @"
     done
     ~ eu-west-1/prod-eu  apps/app-7  role elsewhere -> role-7 => done
-    eks eu-west-1 DescribeCluster prod-eu
-    eks us-east-1 DescribeCluster prod-eu -> 404 ResourceNotFoundException
-    eks eu-west-1 ListPodIdentityAssociations prod-eu apps/app-7
-    iam us-east-1 GetAccountAuthorizationDetails
-    eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000088
-    eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000088
-    eks eu-west-1 UpdatePodIdentityAssociation prod-eu a-000000000000088
-    events eu-west-1 PutEvents 1
+    1 x eks eu-west-1 DescribeCluster
+    2 x eks eu-west-1 DescribePodIdentityAssociation
+    1 x eks eu-west-1 ListPodIdentityAssociations
+    1 x eks eu-west-1 UpdatePodIdentityAssociation
+    1 x eks us-east-1 DescribeCluster -> ResourceNotFoundException
+    1 x events eu-west-1 PutEvents
+    1 x iam us-east-1 GetAccountAuthorizationDetails
     * Access Granted eu-west-1/prod-eu apps/app-7 role-7 updated
     ");
 }
