@@ -110,6 +110,7 @@ async fn a_role_deleted_and_made_again_with_its_grant_keeps_its_access() {
     ");
     assert_snapshot!(w.clean_up(&sweep()).await, @"
     done
+    = 1 unchanged
     tagging eu-west-1 GetResources podgrant/managed
     tagging us-east-1 GetResources podgrant/managed
     eks eu-west-1 ListClusters
@@ -280,6 +281,7 @@ async fn a_sweep_finds_associations_whose_role_is_gone_or_replaced() {
     w.aws.add_role(Role::named("replaced"));
     assert_snapshot!(w.counted(CleanUpOrphans, &sweep()).await, @"
     done
+    = 1 unchanged
     - eu-west-1/prod-eu  apps/gone  role gone  (role gone) => done
     - eu-west-1/prod-eu  apps/replaced  role replaced  (role deleted and made again) => done
     2 x eks eu-west-1 DeletePodIdentityAssociation
@@ -305,6 +307,7 @@ async fn a_role_that_lost_its_tags_is_reconciles_business_and_not_clean_ups() {
     w.aws.untag_role("payments-api", "podgrant/grant");
     assert_snapshot!(w.clean_up(&sweep()).await, @"
     done
+    = 1 unchanged
     tagging eu-west-1 GetResources podgrant/managed
     tagging us-east-1 GetResources podgrant/managed
     eks eu-west-1 ListClusters

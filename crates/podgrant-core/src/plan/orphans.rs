@@ -19,7 +19,7 @@ use crate::tags::{RoleTags, TagKeys};
 /// A place that another role rightly claims is handed over in place by reconcile-associations: to take it away at the
 /// same time would leave the claimant with nothing.
 pub fn plan_orphans(snapshot: &Snapshot, keys: &TagKeys, guardrails: &Guardrails, grace: i64) -> Plan {
-    let mut plan = Plan::default();
+    let mut plan = Plan { unchanged: snapshot.managed_elsewhere, ..Plan::default() };
     let mut claims: Option<BTreeMap<Workload, Vec<&Role>>> = None;
     for association in &snapshot.associations {
         let Some(mark) = association.managed() else { continue };
