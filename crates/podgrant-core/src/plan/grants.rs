@@ -5,13 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Change, Places, Plan, RevokeReason, by_place};
 use crate::guardrails::{Guardrails, Refusal, Ruling};
 use crate::mark::Mark;
-use crate::model::{Association, Cluster, Role, RoleNews, Snapshot, Workloads};
+use crate::model::{Association, Cluster, Role, RoleNews, Snapshot};
 use crate::names::{ClusterId, RoleArn, Workload};
 use crate::outcome::{Finding, FindingKind, FollowUp, Wait};
 use crate::subject::{ClusterSelector, Subject};
 use crate::tags::{Grant, RoleTags, TagKeys, TagProblem};
-use crate::trust::manage::{self, Wanted};
 use crate::trust::{TrustPolicy, Use};
+
+mod trust;
+
+pub(super) use trust::manage_trust;
+use trust::{trust_refusal, unmended};
 
 /// A role, and what its tags ask for.
 pub(super) struct Asking<'a> {
@@ -275,155 +279,6 @@ fn guarded(
         grant: place.map(|(.., subject)| subject.to_string()),
         reason: refusal.to_string(),
     }
-}
-
-/// A refusal, and why podgrant leaves it at that where it was asked to mend it.
-fn unmended(asking: &Asking<'_>, keys: &TagKeys, refusal: &str) -> String {
-    match &asking.unmanaged {
-        None => refusal.to_owned(),
-        Some(why) => {
-            format!("{refusal}; {} = manage does not change the trust policy: {why}", keys.key("trust"))
-        }
-    }
-}
-
-/// Has the role trust EKS Pod Identity as its grants need, where it does not and a tag
-/// says that podgrant may. The role is then judged by the policy as it will be; so is one
-/// whose powers are not known yet, but nothing is written for it.
-///
-/// Without a view of what stands (`standing`), trust is only added.
-pub(super) fn manage_trust(
-    snapshot: &Snapshot,
-    keys: &TagKeys,
-    guardrails: &Guardrails,
-    standing: Option<&Standing<'_>>,
-    asking: &mut Asking<'_>,
-) -> Option<Change> {
-    if !asking.tags.manage_trust {
-        return None;
-    }
-    // Nobody is trusted for what a guardrail refuses.
-    if asking.ruling > Ruling::Unread {
-        asking.unmanaged = Some("a guardrail refuses the role".to_owned());
-        return None;
-    }
-    let refused = |grant: &&Grant| {
-        let workload = grant.subject.workload();
-        workload.is_some_and(|workload| guardrails.namespace_refusal(&workload.namespace).is_some())
-    };
-    let grants: Vec<Grant> = asking.tags.grants.iter().filter(|grant| !refused(grant)).cloned().collect();
-    if grants.len() < asking.tags.grants.len() && grants.iter().all(|g| g.subject.workload().is_none()) {
-        asking.unmanaged = Some("a guardrail refuses every service account that it names".to_owned());
-        return None;
-    }
-    let mut places = Vec::new();
-    for grant in &grants {
-        let Some(workload) = grant.subject.workload() else { continue };
-        if !snapshot.scope.workloads.holds(&workload) {
-            continue;
-        }
-        for cluster in targets(snapshot, keys, asking, grant, &mut Vec::new()) {
-            let standing = standing.and_then(|standing| standing.get(&(&cluster.id, &workload)));
-            let holder = standing.and_then(|association| association.managed());
-            places.push((asking.session_tags_off(keys, holder), cluster, workload.clone()));
-        }
-    }
-    let mut uses: Vec<Use<'_>> = places
-        .iter()
-        .map(|(off, cluster, workload)| asking.usage(Some(*off), Some((*cluster, workload))))
-        .collect();
-    if uses.is_empty() {
-        // Nothing is written before there is a place for it; what would be in the way is told.
-        uses.push(asking.usage(Some(asking.tags.session_tags_off), None));
-    }
-    let mut wanted = Wanted {
-        role: &asking.role.arn,
-        session_tags_off: asking.tags.session_tags_off,
-        grants: &grants,
-        in_doubt: !asking.problems.is_empty(),
-        uses,
-    };
-    // IAM lets nobody change a role that a service is linked to, nor AWS's own (IAM user guide, "Service-linked roles").
-    let is_awss_own =
-        ["/aws-service-role/", "/aws-reserved/"].iter().any(|path| asking.role.arn.as_str().contains(path));
-    let unclear = [SESSION_TAGS, TARGET_ROLE].map(|name| asking.problem_with(&keys.key(name)));
-    let mut amended = match unclear.into_iter().flatten().next() {
-        // Its conditions hang on session tags, and without its target role it gets nothing new.
-        Some(problem) => Err(format!("tag {} does not parse; mend it first", problem.key)),
-        None if is_awss_own => Err("AWS keeps this role to itself".to_owned()),
-        None => manage::amended(&asking.role.trust_policy, &wanted),
-    };
-    if matches!(amended, Ok(Some(_))) && (standing.is_none() || needs_old_trust(snapshot, asking, &grants)) {
-        wanted.in_doubt = true;
-        amended = manage::amended(&asking.role.trust_policy, &wanted);
-    }
-    match amended {
-        Ok(None) => None,
-        Ok(Some(policy)) => {
-            let change = Change::AmendTrust {
-                role: asking.role.arn.clone(),
-                role_id: asking.role.id.clone(),
-                policy_before: asking.role.trust_policy.clone(),
-                policy: policy.clone(),
-            };
-            let needed = !places.is_empty();
-            asking.trust = TrustPolicy::read(&policy);
-            asking.distrust = asking.distrusted(keys);
-            asking.mends_later = needed && asking.ruling == Ruling::Unread;
-            (needed && !asking.mends_later).then_some(change)
-        }
-        Err(why) => {
-            asking.unmanaged = Some(why);
-            None
-        }
-    }
-}
-
-/// Whether something stands, or may stand out of view, that the role's grants no longer
-/// make: no trust goes before it does, and the guard may hold that back. `grants` are
-/// those that no guardrail refuses: what stands by the others may stay.
-fn needs_old_trust(snapshot: &Snapshot, asking: &Asking<'_>, grants: &[Grant]) -> bool {
-    let asks_for = |association: &Association| {
-        snapshot.clusters.get(&association.cluster).is_some_and(|cluster| {
-            let mut subjects = grants.iter().map(|grant| &grant.subject);
-            subjects.any(|subject| subject.means(&association.workload) && subject.clusters.matches(cluster))
-        })
-    };
-    let outlives = |association: &Association| {
-        association.managed().is_some_and(|mark| {
-            let turns_tags_on = mark.session_tags_off && !asking.tags.session_tags_off;
-            mark.role_arn == asking.role.arn && (turns_tags_on || !asks_for(association))
-        })
-    };
-    let sees_all = snapshot.gaps.is_empty()
-        && snapshot.scope.clusters.is_none()
-        && snapshot.scope.workloads == Workloads::default();
-    !sees_all || snapshot.associations.iter().any(outlives)
-}
-
-/// Why the role's trust policy stands in the way of this grant in this place. What
-/// stands in the way of all its grants is told once, with the role.
-fn trust_refusal(
-    keys: &TagKeys,
-    asking: &Asking<'_>,
-    grant: &Grant,
-    cluster: &Cluster,
-    workload: &Workload,
-    holder: Option<&Mark>,
-) -> Option<Finding> {
-    if asking.distrust.is_some() {
-        return None;
-    }
-    let session_tags_off = asking.session_tags_off(keys, holder);
-    let usage = asking.usage(Some(session_tags_off), Some((cluster, workload)));
-    asking.trust.allows(&usage).err().map(|reason| Finding {
-        kind: FindingKind::TrustPolicy,
-        role: Some(asking.role.arn.clone()),
-        cluster: Some(cluster.id.clone()),
-        workload: Some(workload.clone()),
-        grant: Some(grant.subject.to_string()),
-        reason: unmended(asking, keys, &reason),
-    })
 }
 
 /// The clusters in scope that a grant means, and what is to be said about the others.
