@@ -48,8 +48,9 @@ pub struct Round {
 impl Round {
     /// The round of a sweep. `None` where `rounds` or `interval` is 0: no share is described.
     ///
-    /// `now` in seconds since 1970; `interval` is the seconds from one sweep to the next. A sweep that is early or
-    /// late by less than half of that still has its own number.
+    /// `now` in seconds since 1970; `interval` is the seconds from one sweep to the next. Sweeps that are due at
+    /// multiples of it, and early or late by less than half of it, each have their own number; due halfway between, one
+    /// that is early or late can repeat or skip a number, and its share comes with a later round.
     pub fn at(now: i64, interval: i64, rounds: u64) -> Option<Self> {
         let number = (now + interval / 2).checked_div(interval)?;
         (rounds > 0).then_some(Self { number: number.unsigned_abs(), of: rounds })
