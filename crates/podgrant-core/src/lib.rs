@@ -19,6 +19,7 @@ pub mod guard;
 pub mod guardrails;
 pub mod mark;
 pub mod model;
+pub mod moment;
 pub mod names;
 pub mod outcome;
 pub mod plan;
