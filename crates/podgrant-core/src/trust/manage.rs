@@ -109,6 +109,38 @@ pub fn keeps_what_is_not_ours(before: &str, after: &str) -> bool {
     before.is_some() && before == after
 }
 
+/// Whom a trust policy lets in beside EKS Pod Identity, and whoever uses that: principals as it names them.
+///
+/// Conditions make no difference: what they refuse today they may let in tomorrow.
+///
+/// # Errors
+/// Why the policy is not understood whole: then anyone may be let in.
+pub fn others_let_in(policy: &str) -> Result<BTreeSet<String>, String> {
+    let document = Document::read(policy)?;
+    let mut others = BTreeSet::new();
+    let allowing = |(_, value): &&(&str, Value)| value.get("Effect").and_then(Value::as_str) == Some("Allow");
+    for (_, statement) in document.statements.iter().filter(allowing) {
+        match (statement.get("Principal"), statement.get("NotPrincipal")) {
+            (Some(Value::String(anyone)), None) => {
+                others.insert(anyone.clone());
+            }
+            (Some(Value::Object(kinds)), None) => {
+                for (kind, names) in kinds {
+                    for name in one_or_many(Some(names)) {
+                        let name =
+                            name.as_str().ok_or("a statement of it names a principal that is no text")?;
+                        if (kind.as_str(), name) != ("Service", PODS_PRINCIPAL) {
+                            others.insert(name.to_owned());
+                        }
+                    }
+                }
+            }
+            _ => return Err("a statement of it does not say plainly whom it lets in".to_owned()),
+        }
+    }
+    Ok(others)
+}
+
 /// Whom our statements of a policy are for, and where, in the words of a grant.
 pub fn subjects(policy: &str) -> BTreeSet<String> {
     let document: Value = serde_json::from_str(policy).unwrap_or_default();

@@ -481,3 +481,53 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn whoever_else_is_let_in_is_told() {
+    let allow = |principal: &str| {
+        format!(r#"{{"Statement":{{"Effect":"Allow","Principal":{principal},"Action":"sts:AssumeRole"}}}}"#)
+    };
+    let pods = r#"{"Service":"pods.eks.amazonaws.com"}"#;
+    let beside = |statement: &str| {
+        format!(r#"{{"Statement":[{{"Effect":"Allow","Principal":{pods},"Action":"sts:*"}},{statement}]}}"#)
+    };
+    let let_in = |policy: &str| match others_let_in(policy) {
+        Ok(others) => others.into_iter().collect::<Vec<_>>().join(" "),
+        Err(why) => format!("? {why}"),
+    };
+    let cases = [
+        (allow(pods), ""),
+        (allow(r#"{"Service":["pods.eks.amazonaws.com"]}"#), ""),
+        (allow(r#"{"Service":["pods.eks.amazonaws.com","ec2.amazonaws.com"]}"#), "ec2.amazonaws.com"),
+        (allow(r#"{"Service":"PODS.eks.amazonaws.com"}"#), "PODS.eks.amazonaws.com"),
+        (allow(r#"{"AWS":"pods.eks.amazonaws.com"}"#), "pods.eks.amazonaws.com"),
+        (allow(r#""*""#), "*"),
+        (allow(r#"{"AWS":"*"}"#), "*"),
+        (allow(r#"{"AWS":["111122223333"],"Federated":"saml"}"#), "111122223333 saml"),
+        (beside(r#"{"Effect":"Deny","Principal":{"AWS":"*"},"Action":"sts:*"}"#), ""),
+        (
+            beside(
+                r#"{"Effect":"Allow","Principal":{"AWS":"x"},"Action":"sts:*","Condition":{"Bool":{"a":"b"}}}"#,
+            ),
+            "x",
+        ),
+        (allow(r#"{"AWS":[1]}"#), "? a statement of it names a principal that is no text"),
+        (
+            r#"{"Statement":[{"Effect":"Allow","NotPrincipal":{"AWS":"x"},"Action":"sts:*"}]}"#.to_owned(),
+            "? a statement of it does not say plainly whom it lets in",
+        ),
+        (
+            r#"{"Statement":[{"Effect":"Allow","Action":"sts:*"}]}"#.to_owned(),
+            "? a statement of it does not say plainly whom it lets in",
+        ),
+        (
+            allow(r#"{"AWS":"x"},"Principal":{"Service":"pods.eks.amazonaws.com"}"#),
+            "? it holds the key \"Principal\" twice in one place, and which counts is not known",
+        ),
+        ("{}".to_owned(), "? it has no Statement"),
+    ];
+    for (policy, expected) in cases {
+        assert_eq!(let_in(&policy), expected, "{policy}");
+    }
+    assert!(others_let_in("").is_err());
+}
