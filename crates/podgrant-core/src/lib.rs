@@ -21,6 +21,7 @@ pub mod mark;
 pub mod model;
 pub mod moment;
 pub mod names;
+pub mod orphan;
 pub mod outcome;
 pub mod plan;
 pub mod powers;
@@ -37,6 +38,7 @@ pub use names::{
     AssociationId, ClusterId, ClusterName, NameError, Namespace, Region, RoleArn, RoleId, ServiceAccount,
     Workload,
 };
+pub use orphan::{OrphanMark, OrphanSettings, RoleInventory, RoleRecord};
 pub use outcome::{Finding, FindingKind, Outcome, Verdict};
 pub use plan::{Change, Plan, plan};
 pub use powers::Powers;

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::names::RoleArn;
+use crate::orphan::OrphanMark;
 use crate::subject::{Subject, parse_subjects};
 
 /// The names of podgrant's tags under a configurable prefix.
@@ -87,6 +88,12 @@ pub struct RoleTags {
     /// the settings that the tags say, and withdrawn with its grant.
     pub adopt: bool,
     pub on_orphan: OnOrphan,
+    /// `podgrant/orphaned-since`, written by podgrant itself. Whether it is this role's is for
+    /// [`OrphanMark::is_of`] to say.
+    pub orphaned_since: Option<OrphanMark>,
+    /// Why that tag is no mark, where it is damaged. It asks for nothing, so it is no problem with
+    /// what the others ask.
+    pub damaged_mark: Option<TagProblem>,
 }
 
 /// What is wrong with one tag.
@@ -141,8 +148,12 @@ impl RoleTags {
                     "delete" => parsed.on_orphan = OnOrphan::Delete,
                     other => problem(format!("expected keep or delete, found {other:?}")),
                 },
-                // Written by podgrant itself when it finds the role orphaned.
-                "orphaned-since" => {}
+                OrphanMark::KEY => match value.parse() {
+                    Ok(mark) => parsed.orphaned_since = Some(mark),
+                    Err(problem) => {
+                        parsed.damaged_mark = Some(TagProblem { key: key.clone(), problem });
+                    }
+                },
                 "grant" => parsed.add_grants("", value, problem),
                 _ => match name.strip_prefix("grant/") {
                     Some("") => problem("expected a label after grant/".to_owned()),
@@ -191,7 +202,7 @@ mod tests {
             ("podgrant/trust", "manage"),
             ("podgrant/adopt", " on"),
             ("podgrant/on-orphan", "delete"),
-            ("podgrant/orphaned-since", "2026-01-01T00:00:00Z"),
+            ("podgrant/orphaned-since", "2026-01-01T00:00:00Z AROAEXAMPLE"),
             ("team", "payments"),
         ]);
         assert_eq!(problems, Vec::<String>::new());
@@ -202,6 +213,17 @@ mod tests {
         assert_eq!(tags.target_role.unwrap().role_name(), "target");
         assert!(tags.session_tags_off && tags.manage_trust && tags.adopt);
         assert_eq!(tags.on_orphan, OnOrphan::Delete);
+        assert_eq!(tags.orphaned_since.unwrap().to_string(), "2026-01-01T00:00:00Z AROAEXAMPLE");
+        assert_eq!(tags.damaged_mark, None);
+    }
+
+    #[test]
+    fn a_damaged_mark_is_said_and_takes_down_nothing() {
+        let (tags, problems) =
+            parse(&[("podgrant/grant", "a/b@c"), ("podgrant/orphaned-since", "2026-01-01T00:00:00Z")]);
+        assert_eq!((tags.orphaned_since, problems.as_slice()), (None, [].as_slice()));
+        assert_eq!(tags.grants.len(), 1);
+        insta::assert_snapshot!(tags.damaged_mark.unwrap(), @r#"tag podgrant/orphaned-since: podgrant writes a moment and the role's unique id there, such as 2026-11-24T20:03:00Z AROAEXAMPLE, found "2026-01-01T00:00:00Z""#);
     }
 
     #[test]
