@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{AssociationRecord, ClusterKind, Gap};
+use crate::orphan::{OrphanMark, RoleInventory, RoleSettings};
 use crate::trust::MISSING_STATEMENT;
 use crate::{Association, Cluster, ClusterId, ClusterStatus, Mark, Powers, Role, Snapshot, TagKeys};
 
@@ -61,10 +62,26 @@ impl Role {
         self
     }
 
+    /// Found to be an orphan then.
+    pub(crate) fn orphaned_since(self, since: i64) -> Self {
+        let mark = OrphanMark::new(&self, since).to_string();
+        self.tagged("podgrant/orphaned-since", &mark)
+    }
+
     /// Deleted and made again under the same name.
     pub(crate) fn made_again(mut self) -> Self {
         self.id = format!("{}2", self.id).parse().unwrap();
         self
+    }
+}
+
+/// What a role has that was never used, and is read whole.
+pub(crate) fn inventory() -> RoleInventory {
+    RoleInventory {
+        attached_policies: ["arn:aws:iam::aws:policy/ReadOnlyAccess".to_owned()].into(),
+        inline_policies: [("queue".to_owned(), r#"{"Statement":[]}"#.to_owned())].into(),
+        settings: Some(RoleSettings { description: None, max_session_duration: 3600 }),
+        ..RoleInventory::default()
     }
 }
 

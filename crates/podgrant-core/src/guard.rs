@@ -3,17 +3,24 @@
 //! Nothing is applied but what stands in an [`Approved`], and only [`guard()`]
 //! makes one.
 
-use crate::model::Snapshot;
+use std::collections::BTreeSet;
+
+use crate::model::{Association, Role, Snapshot};
+use crate::orphan::{OrphanMark, RoleRecord, reserved_path};
 use crate::outcome::{Finding, FindingKind, Wait};
 use crate::plan::{Change, Plan};
-use crate::trust::manage::keeps_what_is_not_ours;
+use crate::subject::ClusterSelector;
+use crate::tags::{Grant, OnOrphan, RoleTags, TagKeys};
+use crate::trust::manage::{keeps_what_is_not_ours, others_let_in};
 
 /// How much one pass may take away.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// At most this many deletions.
+    /// At most this many deletions of associations.
     pub deletions: usize,
-    /// At most this share of the managed associations in view, 0 to 1. It binds
+    /// At most this many deletions of roles.
+    pub role_deletions: usize,
+    /// At most this share of the managed associations in view, 0 to 1, and of the roles that ask for any. It binds
     /// passes over a whole cluster or fleet: a role's view holds little but what goes.
     pub share: f64,
     /// Below this many deletions the share does not bind: one of two is no disaster.
@@ -22,7 +29,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { deletions: 100, share: 0.2, share_from: 10 }
+        Self { deletions: 100, role_deletions: 5, share: 0.2, share_from: 10 }
     }
 }
 
@@ -55,23 +62,19 @@ impl Approved {
 }
 
 /// Lets through what may be done, and explains what may not.
-pub fn guard(plan: Plan, snapshot: &Snapshot, limits: &Limits) -> Approved {
+pub fn guard(plan: Plan, snapshot: &Snapshot, keys: &TagKeys, limits: &Limits) -> Approved {
     let Plan { changes, mut findings, waits, unchanged } = plan;
     let (mut approved, mut withheld) = (Vec::new(), Vec::new());
     for change in changes {
-        match (foreign(&change), change.takes_away().then(|| snapshot.gaps.first()).flatten()) {
-            (Some(reason), _) => withheld.push((change, reason)),
-            (None, Some(gap)) => withheld.push((
-                change,
-                format!(
-                    "a partial view deletes nothing: {}; it is looked at again when the view is whole",
-                    gap.why
-                ),
-            )),
-            (None, None) => approved.push(change),
+        let reason = foreign(&change)
+            .or_else(|| unasked(&change, snapshot, keys))
+            .or_else(|| blind(&change, snapshot));
+        match reason {
+            Some(reason) => withheld.push((change, reason)),
+            None => approved.push(change),
         }
     }
-    if let Some(reason) = over_the_limit(&approved, snapshot, limits) {
+    if let Some(reason) = over_the_limit(&approved, snapshot, keys, limits) {
         let (taking, giving) = approved.into_iter().partition(Change::takes_away);
         approved = giving;
         let taking: Vec<Change> = taking;
@@ -122,30 +125,172 @@ fn foreign(change: &Change) -> Option<String> {
     }
 }
 
-fn over_the_limit(changes: &[Change], snapshot: &Snapshot, limits: &Limits) -> Option<String> {
-    // Agents are not counted: each is removed at the word of its own cluster's tag.
-    let deletions = changes.iter().filter(|c| c.existing().is_some() && c.takes_away()).count();
-    if deletions > limits.deletions {
-        return Some(format!(
-            "this pass would delete {deletions} associations, and at most {} are allowed; \
-             if that is meant, raise PODGRANT_MAX_DELETIONS to {deletions}",
-            limits.deletions
-        ));
+/// Why a role must not be marked, unmarked or deleted: judged anew, by what was read and not by what was planned.
+fn unasked(change: &Change, snapshot: &Snapshot, keys: &TagKeys) -> Option<String> {
+    let (arn, id) = match change {
+        Change::MarkOrphan { role, mark } | Change::UnmarkOrphan { role, mark, .. } => (role, &mark.role_id),
+        Change::DeleteRole { record, .. } => (&record.role_arn, &record.role_id),
+        _ => return None,
+    };
+    let Some(role) = snapshot.roles.get(arn).filter(|role| role.id == *id) else {
+        return Some(format!("the role {id} is not in view, or another has its name"));
+    };
+    let (tags, problems) = RoleTags::parse(keys, &role.tags);
+    let key = keys.key(OrphanMark::KEY);
+    match change {
+        // That policies of it may be gone must not be forgotten.
+        Change::MarkOrphan { .. }
+            if tags
+                .orphaned_since
+                .as_ref()
+                .is_some_and(|mark| mark.begun && mark.is_of(role, snapshot.observed_at)) =>
+        {
+            Some("the role's deletion was begun".to_owned())
+        }
+        // A mark of another day would cut the grace period short.
+        Change::MarkOrphan { mark, .. } => (mark.since != snapshot.observed_at || mark.begun)
+            .then(|| format!("{key} = {mark} is not the mark of a role that is found to be an orphan now")),
+        Change::UnmarkOrphan { mark, .. } => (tags.orphaned_since.as_ref() != Some(mark) || mark.begun)
+            .then(|| format!("{key} = {mark} is not a mark that the role has and may lose")),
+        Change::DeleteRole { record, mark } => {
+            let marked = tags.orphaned_since.as_ref() == Some(mark) && mark.is_of(role, snapshot.observed_at);
+            if !marked {
+                return Some(format!("the role does not carry {key} = {mark}, or it is not its own"));
+            }
+            if tags.on_orphan != OnOrphan::Delete {
+                return Some(format!("the role does not carry {} = delete", keys.key("on-orphan")));
+            }
+            if let Some(problem) = problems.first() {
+                return Some(format!("what the role asks for can't be told: {problem}"));
+            }
+            protected(role, &tags, record, snapshot).or_else(|| {
+                let since = record.last_used.is_some_and(|at| at > mark.since);
+                since.then(|| "it was used since it was marked".to_owned())
+            })
+        }
+        _ => None,
     }
-    let all_roles = snapshot.scope.roles.is_none();
-    let in_view = snapshot.associations.iter().filter(|a| a.managed().is_some()).count();
-    let managed = in_view + snapshot.managed_elsewhere;
-    #[expect(clippy::cast_precision_loss, reason = "counts of associations are far below 2^52")]
-    let share = deletions as f64 / managed.max(1) as f64;
-    (all_roles && deletions >= limits.share_from && share > limits.share).then(|| {
-        format!(
-            "this pass would delete {deletions} of {managed} managed associations, and at most {:.0} % are allowed; \
-             if that is meant, raise PODGRANT_MAX_DELETION_SHARE to {:.2}",
-            limits.share * 100.0,
-            // Rounded up, so that the number named is one that lets it through.
-            (share * 100.0).ceil() / 100.0
-        )
+}
+
+/// Why a role is not to be deleted, whatever its marks.
+fn protected(role: &Role, tags: &RoleTags, record: &RoleRecord, snapshot: &Snapshot) -> Option<String> {
+    let inventory = snapshot.inventories.get(&role.arn);
+    if inventory.and_then(|inventory| RoleRecord::of(role, inventory)).as_ref() != Some(record) {
+        return Some("what is kept of the role is not what was read of it".to_owned());
+    }
+    if let Some(path) = reserved_path(&role.arn) {
+        return Some(format!("its path {path} is AWS's own"));
+    }
+    if inventory.is_some_and(|inventory| !inventory.instance_profiles.is_empty()) {
+        return Some("it is in an instance profile".to_owned());
+    }
+    if others_let_in(&role.trust_policy) != Ok(BTreeSet::new()) {
+        return Some("its trust policy lets in others than pods, or can't be told".to_owned());
+    }
+    let elsewhere = |grant: &&Grant| matches!(&grant.subject.clusters, ClusterSelector::RegionAndName(region, _) if !snapshot.looks_at(region));
+    if let Some(grant) = tags.grants.iter().find(elsewhere) {
+        return Some(format!("its grant {} names a region that is not looked at", grant.subject));
+    }
+    let named = |cluster| tags.grants.iter().find(|grant| grant.subject.clusters.matches(cluster));
+    if tags.grants.iter().any(|grant| grant.subject.clusters.cluster_name().is_none())
+        || tags.grants.is_empty()
+    {
+        return Some("its grants do not name clusters".to_owned());
+    }
+    if let Some(grant) = snapshot.clusters.values().find_map(named) {
+        return Some(format!("a cluster is there for its grant {}", grant.subject));
+    }
+    let holds = |association: &&Association| association.roles().contains(role.arn.as_str());
+    if let Some(association) = snapshot.associations.iter().find(holds) {
+        return Some(format!("association {} on {} has it", association.id, association.cluster));
+    }
+    // Which role one of them has does not show in a listing.
+    let opaque = |association: &Association| association.mark.is_none() && association.record.is_none();
+    (!snapshot.holders_whole || snapshot.associations.iter().any(opaque))
+        .then(|| "not every association was looked at".to_owned())
+}
+
+/// What a change needs to see, and this pass does not.
+fn blind(change: &Change, snapshot: &Snapshot) -> Option<String> {
+    let why = match change {
+        Change::MarkOrphan { .. } | Change::DeleteRole { .. } => snapshot.why_partial(),
+        change if change.takes_away() => snapshot.gaps.first().map(|gap| gap.why.as_str()),
+        _ => None,
+    };
+    let does = if matches!(change, Change::MarkOrphan { .. }) { "marks" } else { "deletes" };
+    why.map(|why| {
+        format!("a partial view {does} nothing: {why}; it is looked at again when the view is whole")
     })
+}
+
+/// Why none of what would be taken away is.
+fn over_the_limit(
+    changes: &[Change],
+    snapshot: &Snapshot,
+    keys: &TagKeys,
+    limits: &Limits,
+) -> Option<String> {
+    // Agents are not counted: each is removed at the word of its own cluster's tag.
+    let associations = Loss {
+        what: "associations",
+        lost: changes.iter().filter(|c| c.existing().is_some() && c.takes_away()).count(),
+        of: "managed associations",
+        most: limits.deletions,
+        variable: "PODGRANT_MAX_DELETIONS",
+    };
+    let roles = Loss {
+        what: "roles",
+        lost: changes.iter().filter(|c| matches!(c, Change::DeleteRole { .. })).count(),
+        of: "roles with grants",
+        most: limits.role_deletions,
+        variable: "PODGRANT_MAX_ROLE_DELETIONS",
+    };
+    let in_view = || snapshot.associations.iter().filter(|a| a.managed().is_some()).count();
+    let asking = || {
+        let tags = snapshot.roles.values().map(|role| RoleTags::parse(keys, &role.tags).0);
+        tags.filter(|tags| !tags.grants.is_empty()).count()
+    };
+    let all_roles = snapshot.scope.roles.is_none();
+    associations
+        .too_many(all_roles, || in_view() + snapshot.managed_elsewhere, limits)
+        .or_else(|| roles.too_many(all_roles, asking, limits))
+}
+
+/// What a pass would take away of one kind of thing.
+struct Loss {
+    what: &'static str,
+    lost: usize,
+    /// What the share is of.
+    of: &'static str,
+    most: usize,
+    variable: &'static str,
+}
+
+impl Loss {
+    fn too_many(&self, share_binds: bool, all: impl Fn() -> usize, limits: &Limits) -> Option<String> {
+        let Self { what, lost, of, most, variable } = self;
+        if lost > most {
+            return Some(format!(
+                "this pass would delete {lost} {what}, and at most {most} are allowed; \
+                 if that is meant, raise {variable} to {lost}"
+            ));
+        }
+        if !share_binds || *lost < limits.share_from || *lost == 0 {
+            return None;
+        }
+        let all = all();
+        #[expect(clippy::cast_precision_loss, reason = "counts of associations and roles are far below 2^52")]
+        let share = *lost as f64 / all.max(1) as f64;
+        (share > limits.share).then(|| {
+            format!(
+                "this pass would delete {lost} of {all} {of}, and at most {:.0} % are allowed; \
+                 if that is meant, raise PODGRANT_MAX_DELETION_SHARE to {:.2}",
+                limits.share * 100.0,
+                // Rounded up, so that the number named is one that lets it through.
+                (share * 100.0).ceil() / 100.0
+            )
+        })
+    }
 }
 
 #[cfg(test)]

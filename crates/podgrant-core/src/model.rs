@@ -9,6 +9,7 @@ use crate::agent::pods::Inside;
 use crate::agent::version::OfferedVersion;
 use crate::mark::Mark;
 use crate::names::{AssociationId, ClusterId, Region, RoleArn, RoleId, Workload};
+use crate::orphan::RoleInventory;
 use crate::powers::Powers;
 use crate::tags::TagKeys;
 use crate::trust::TrustPolicy;
@@ -246,6 +247,16 @@ impl Association {
             && self.record.as_ref().is_some_and(|record| record.role_arn == role.as_str())
     }
 
+    /// The roles that pods get by it, as far as it is known: by its mark, and by EKS's own record; the target
+    /// roles of both too.
+    pub fn roles(&self) -> BTreeSet<&str> {
+        let marked = self.mark.iter().flat_map(|mark| [Some(&mark.role_arn), mark.target_role.as_ref()]);
+        let recorded = self.record.iter();
+        let recorded =
+            recorded.flat_map(|record| [Some(record.role_arn.as_str()), record.target_role.as_deref()]);
+        marked.flatten().map(RoleArn::as_str).chain(recorded.flatten()).collect()
+    }
+
     /// Whether EKS's own record was read and grants just what the mark says.
     pub fn agrees_with(&self, mark: &Mark) -> bool {
         self.record.as_ref().is_some_and(|record| {
@@ -358,6 +369,11 @@ pub struct Snapshot {
     pub roles: BTreeMap<RoleArn, Role>,
     /// Names of roles asked for, which IAM said do not exist.
     pub roles_gone: BTreeSet<String>,
+    /// Of roles that may be orphans: what has to be known before one is deleted.
+    pub inventories: BTreeMap<RoleArn, RoleInventory>,
+    /// Whether every association of the regions' clusters, enrolled or not, that has one of the roles in `inventories`
+    /// is among `associations`: ours by their marks, all others by EKS's own record.
+    pub holders_whole: bool,
     /// Roles of which IAM does not show yet what an event said; nothing else was looked at for them.
     pub roles_stale: BTreeMap<String, RoleNews>,
     /// Clusters seen, also such as are not in scope but share a name with one that
@@ -387,6 +403,15 @@ impl Snapshot {
     /// Whether the clusters of a region are looked at, so that their absence means something.
     pub fn looks_at(&self, region: &Region) -> bool {
         self.regions.is_empty() || self.regions.contains(region)
+    }
+
+    /// Why it is not a view of everything there is, if it is not.
+    pub fn why_partial(&self) -> Option<&str> {
+        if let Some(gap) = self.gaps.first() {
+            return Some(&gap.why);
+        }
+        let whole = self.scope == Scope::default();
+        (!whole).then_some("not every role and cluster was looked at")
     }
 
     /// Whether a cluster's associations were read whole.

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::guardrails::Guardrails;
 use crate::mark::Mark;
 use crate::model::{Agent, Association, Cluster, Role, Scope, Snapshot};
+use crate::moment::rfc3339;
 use crate::names::{AssociationId, ClusterId, RoleArn, RoleId, Workload};
+use crate::orphan::{OrphanMark, RoleRecord};
 use crate::outcome::{Finding, FollowUp, Wait};
 use crate::sweep::{PART_BYTES, Round};
 use crate::tags::TagKeys;
@@ -43,6 +45,17 @@ pub enum Change {
         /// The document that the decision was made from.
         policy_before: String,
         policy: String,
+    },
+    /// Note on a role that every cluster that it names is gone, for the first time or in place of
+    /// what is no mark of it.
+    MarkOrphan { role: RoleArn, mark: OrphanMark },
+    /// Take that note off.
+    UnmarkOrphan { role: RoleArn, mark: OrphanMark, reason: String },
+    /// Delete a role: detach its managed policies, delete its inline ones, then the role.
+    DeleteRole {
+        /// All that makes it again.
+        record: Box<RoleRecord>,
+        mark: OrphanMark,
     },
     /// Install the agent add-on.
     InstallAgent {
@@ -114,7 +127,7 @@ impl fmt::Display for RevokeReason {
 /// `Display` is the dry run: the plan printed is the plan applied.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
-    /// Sorted by cluster and workload, after what is of no cluster: roles' trust policies, by ARN.
+    /// Sorted by cluster and workload, after what is of no cluster: roles, by what is done and ARN.
     pub changes: Vec<Change>,
     pub findings: Vec<Finding>,
     pub waits: Vec<Wait>,
@@ -233,7 +246,10 @@ impl Change {
             | Self::Adopt { association, .. }
             | Self::Revoke { association, .. } => &association.cluster,
             // A role is of no cluster.
-            Self::AmendTrust { .. } => return None,
+            Self::AmendTrust { .. }
+            | Self::MarkOrphan { .. }
+            | Self::UnmarkOrphan { .. }
+            | Self::DeleteRole { .. } => return None,
             Self::InstallAgent { cluster, .. }
             | Self::UpdateAgent { cluster, .. }
             | Self::RemoveAgent { cluster, .. }
@@ -262,7 +278,10 @@ impl Change {
     /// The role that the change is about.
     pub fn role(&self) -> Option<&RoleArn> {
         match self {
-            Self::AmendTrust { role, .. } => Some(role),
+            Self::AmendTrust { role, .. }
+            | Self::MarkOrphan { role, .. }
+            | Self::UnmarkOrphan { role, .. } => Some(role),
+            Self::DeleteRole { record, .. } => Some(&record.role_arn),
             _ => self.mark().map(|mark| &mark.role_arn),
         }
     }
@@ -274,6 +293,14 @@ impl Change {
                 FollowUp::Role { name: mark.role_arn.role_name().to_owned() }
             }
             Self::AmendTrust { role, .. } => FollowUp::Role { name: role.role_name().to_owned() },
+            // Whether it is gone meanwhile, and leaves associations; otherwise only the next sweep, which
+            // sees everything, judges it again.
+            Self::MarkOrphan { role, .. } | Self::UnmarkOrphan { role, .. } => {
+                FollowUp::RoleGone { name: role.role_name().to_owned() }
+            }
+            Self::DeleteRole { record, .. } => {
+                FollowUp::RoleGone { name: record.role_arn.role_name().to_owned() }
+            }
             Self::Revoke { association, reason } => {
                 let name = association.mark.as_ref().map(|mark| mark.role_arn.role_name().to_owned());
                 match (name, reason) {
@@ -298,7 +325,7 @@ impl Change {
     /// Whether something loses what it has.
     pub fn takes_away(&self) -> bool {
         match self {
-            Self::Revoke { .. } | Self::RemoveAgent { .. } => true,
+            Self::Revoke { .. } | Self::RemoveAgent { .. } | Self::DeleteRole { .. } => true,
             Self::Update { association, mark } => {
                 association.mark.as_ref().is_some_and(|old| old.role_arn != mark.role_arn)
             }
@@ -306,10 +333,13 @@ impl Change {
         }
     }
 
-    fn sort_key(&self) -> (Option<&ClusterId>, Option<&Workload>, u8, Option<&AssociationId>) {
+    fn sort_key(&self) -> SortKey<'_> {
         let kind = match self {
             // Before all that leans on it: it has no cluster, and sorts first.
             Self::AmendTrust { .. } => 0,
+            Self::UnmarkOrphan { .. } => 1,
+            Self::MarkOrphan { .. } => 2,
+            Self::DeleteRole { .. } => 3,
             Self::AnnounceCluster { .. } | Self::OpenKubernetes { .. } => 0,
             Self::InstallAgent { .. } => 1,
             Self::UpdateAgent { .. } => 1,
@@ -319,9 +349,14 @@ impl Change {
             Self::Update { .. } | Self::Adopt { .. } => 4,
             Self::Revoke { .. } => 5,
         };
-        (self.cluster(), self.workload(), kind, self.existing().map(|association| &association.id))
+        let of_no_cluster = self.role().filter(|_| self.cluster().is_none());
+        let association = self.existing().map(|association| &association.id);
+        (self.cluster(), self.workload(), kind, association, of_no_cluster)
     }
 }
+
+type SortKey<'a> =
+    (Option<&'a ClusterId>, Option<&'a Workload>, u8, Option<&'a AssociationId>, Option<&'a RoleArn>);
 
 impl Plan {
     pub fn is_empty(&self) -> bool {
@@ -351,6 +386,14 @@ impl fmt::Display for Change {
                 fmt_adopt(f, association, mark)
             }
             Self::AmendTrust { role, policy_before, policy, .. } => fmt_trust(f, role, policy_before, policy),
+            Self::MarkOrphan { role, mark } => {
+                write!(f, "~ role {}  + orphaned since {}", role.role_name(), rfc3339(mark.since))
+            }
+            Self::UnmarkOrphan { role, mark, reason } => {
+                let (role, since) = (role.role_name(), rfc3339(mark.since));
+                write!(f, "~ role {role}  - orphaned since {since}  ({reason})")
+            }
+            Self::DeleteRole { record, mark } => fmt_deletion(f, record, mark),
             Self::Revoke { association, reason } => {
                 write!(f, "- {}  {}", association.cluster, association.workload)?;
                 if let Some(role) = self.role() {
@@ -480,6 +523,27 @@ fn fmt_trust(f: &mut fmt::Formatter<'_>, role: &RoleArn, before: &str, after: &s
     }
 }
 
+/// What goes with a role; the rest of its record is for the log and the event.
+fn fmt_deletion(f: &mut fmt::Formatter<'_>, record: &RoleRecord, mark: &OrphanMark) -> fmt::Result {
+    let path = if record.path == "/" { "" } else { record.path.as_str() };
+    write!(f, "- role {path}{}", record.role_arn.role_name())?;
+    let attached: Vec<&str> =
+        record.attached_policies.iter().map(|arn| arn.rsplit('/').next().unwrap_or(arn)).collect();
+    if !attached.is_empty() {
+        write!(f, "  policies {}", attached.join(", "))?;
+    }
+    let inline: Vec<&str> = record.inline_policies.keys().map(String::as_str).collect();
+    if !inline.is_empty() {
+        write!(f, "  inline policies {}", inline.join(", "))?;
+    }
+    write!(f, "  (orphaned since {}", rfc3339(mark.since))?;
+    match record.last_used {
+        Some(at) => write!(f, ", last used {}", rfc3339(at))?,
+        None => f.write_str(", no use known")?,
+    }
+    f.write_str(if mark.begun { "; its deletion was begun)" } else { ")" })
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for change in &self.changes {
@@ -504,9 +568,14 @@ impl fmt::Display for Plan {
                 Change::Update { .. }
                     | Change::Adopt { .. }
                     | Change::AmendTrust { .. }
+                    | Change::MarkOrphan { .. }
+                    | Change::UnmarkOrphan { .. }
                     | Change::UpdateAgent { .. }
             )),
-            count(|c| matches!(c, Change::Revoke { .. } | Change::RemoveAgent { .. })),
+            count(|c| matches!(
+                c,
+                Change::Revoke { .. } | Change::RemoveAgent { .. } | Change::DeleteRole { .. }
+            )),
             self.unchanged,
             self.waits.len(),
             self.findings.len(),

@@ -1,9 +1,14 @@
 use insta::assert_snapshot;
 
 use super::*;
-use crate::fixtures::{cluster, foreign, ours, role, snapshot};
+use crate::fixtures::{NOW, cluster, foreign, inventory, ours, role, snapshot};
+use crate::orphan::RoleInventory;
 use crate::plan::RevokeReason;
 use crate::{Association, Mark, Role, Workload};
+
+fn guard(plan: Plan, snapshot: &Snapshot, limits: &Limits) -> Approved {
+    super::guard(plan, snapshot, &TagKeys::default(), limits)
+}
 
 fn revoke(association: &Association) -> Change {
     Change::Revoke { association: association.clone(), reason: RevokeReason::GrantWithdrawn }
@@ -129,7 +134,7 @@ fn a_trust_policy_is_amended_by_statements_of_ours_and_no_others() {
         amend(&before.replace("]}", r#",{"Effect":"Allow","Principal":"*","Action":"sts:*"}]}"#)),
     ]);
     // It takes nothing away: neither a partial view nor a limit binds it.
-    let limits = Limits { deletions: 0, share: 0.0, share_from: 0 };
+    let limits = Limits { deletions: 0, share: 0.0, share_from: 0, ..Limits::default() };
     assert_snapshot!(printed(&guard(plan, &view(Vec::new()).with_gap(None), &limits)), @"
     ~ role payments  trust policy: + allows pods.eks.amazonaws.com for _/_@_
     ! withheld: role payments: it would change what is not podgrant's in the trust policy
@@ -163,7 +168,7 @@ fn a_partial_view_takes_nothing_away_and_lets_the_rest_pass() {
 
 #[test]
 fn at_most_so_many_are_deleted() {
-    let limits = Limits { deletions: 2, share: 1.0, share_from: 0 };
+    let limits = Limits { deletions: 2, share: 1.0, share_from: 0, ..Limits::default() };
     let associations = many(3);
     let all = || associations.iter().map(revoke).chain([create("c/d@prod-eu")]);
     let view = view(associations.clone());
@@ -195,7 +200,7 @@ fn a_takeover_counts_as_a_loss() {
 
 #[test]
 fn at_most_such_a_share_of_the_fleet_is_deleted() {
-    let limits = Limits { deletions: 100, share: 0.2, share_from: 3 };
+    let limits = Limits { deletions: 100, share: 0.2, share_from: 3, ..Limits::default() };
     let approved = |deletions: usize, managed: usize, limits: &Limits| {
         let associations = many(managed);
         let changes = associations.iter().take(deletions).map(revoke);
@@ -225,7 +230,7 @@ fn at_most_such_a_share_of_the_fleet_is_deleted() {
 
 #[test]
 fn the_share_binds_passes_that_see_all_there_is_to_lose() {
-    let limits = Limits { deletions: 100, share: 0.2, share_from: 1 };
+    let limits = Limits { deletions: 100, share: 0.2, share_from: 1, ..Limits::default() };
     let associations = many(5);
     let all = || plan_of(associations.iter().map(revoke));
     let whole = view(associations.clone());
@@ -287,4 +292,181 @@ fn the_rest_of_the_plan_goes_through_in_its_order() {
     assert_eq!(approved.changes(), [changes[0].clone(), changes[2].clone(), changes[4].clone()]);
     assert_eq!(approved.findings().len(), 4);
     assert_eq!(approved.findings()[0], finding);
+}
+
+/// A role that may be deleted, by all that the guard can tell.
+fn orphan(name: &str) -> Role {
+    let asking = role(name).grant("a/b@gone").trusting().tagged("podgrant/on-orphan", "delete");
+    asking.orphaned_since(NOW - 5)
+}
+
+/// A view of these roles, each read whole.
+fn view_of(roles: &[Role]) -> Snapshot {
+    let mut view = view(Vec::new());
+    view.holders_whole = true;
+    for role in roles {
+        view.inventories.insert(role.arn.clone(), inventory());
+        view.roles.insert(role.arn.clone(), role.clone());
+    }
+    view
+}
+
+/// The deletion of a role as it is, under the mark that it has.
+fn delete(role: &Role) -> Change {
+    let (tags, _) = RoleTags::parse(&TagKeys::default(), &role.tags);
+    let mark = tags.orphaned_since.unwrap_or_else(|| OrphanMark::new(role, NOW - 5));
+    Change::DeleteRole { record: Box::new(RoleRecord::of(role, &inventory()).unwrap()), mark }
+}
+
+fn withheld(change: Change, view: &Snapshot) -> String {
+    printed(&guard(plan_of([change]), view, &Limits::default()))
+}
+
+#[test]
+fn a_role_goes_only_at_its_own_word_and_under_its_own_mark() {
+    let gone = orphan("gone");
+    let of = |role: &Role| withheld(delete(role), &view_of(std::slice::from_ref(role)));
+    assert_snapshot!(of(&gone), @"- role gone  policies ReadOnlyAccess  inline policies queue  (orphaned since 1970-01-12T13:46:35Z, no use known)");
+    let without = |key: &str| {
+        let mut role = gone.clone();
+        role.tags.remove(key);
+        role
+    };
+    assert_snapshot!(of(&without("podgrant/on-orphan")), @"! withheld: role gone: the role does not carry podgrant/on-orphan = delete");
+    assert_snapshot!(of(&gone.clone().tagged("podgrant/on-orphan", "keep")), @"! withheld: role gone: the role does not carry podgrant/on-orphan = delete");
+    assert_snapshot!(of(&gone.clone().tagged("podgrant/adopt", "perhaps")), @r#"! withheld: role gone: what the role asks for can't be told: tag podgrant/adopt: expected on or off, found "perhaps""#);
+    assert_snapshot!(of(&without("podgrant/orphaned-since")), @"! withheld: role gone: the role does not carry podgrant/orphaned-since = 1970-01-12T13:46:35Z AROAGONE, or it is not its own");
+    assert_snapshot!(of(&gone.clone().made_again()), @"! withheld: role gone: the role does not carry podgrant/orphaned-since = 1970-01-12T13:46:35Z AROAGONE, or it is not its own");
+    assert_snapshot!(of(&gone.clone().orphaned_since(NOW + 1)), @"! withheld: role gone: the role does not carry podgrant/orphaned-since = 1970-01-12T13:46:41Z AROAGONE, or it is not its own");
+    assert_snapshot!(of(&without("podgrant/grant")), @"! withheld: role gone: its grants do not name clusters");
+    assert_snapshot!(of(&gone.clone().grant("a/b@gone a/b@env=prod")), @"! withheld: role gone: its grants do not name clusters");
+    assert_snapshot!(of(&gone.clone().grant("a/b@prod-eu")), @"! withheld: role gone: a cluster is there for its grant a/b@prod-eu");
+    let far = gone.clone().grant("a/b@gone a/b@ap-south-1/gone");
+    assert!(of(&far).starts_with("- role gone"));
+    let mut one_region = view_of(std::slice::from_ref(&far));
+    one_region.regions.insert(cluster("prod-eu").id.region);
+    assert_snapshot!(withheld(delete(&far), &one_region), @"! withheld: role gone: its grant a/b@ap-south-1/gone names a region that is not looked at");
+    assert_snapshot!(of(&gone.clone().amendable()), @"! withheld: role gone: its trust policy lets in others than pods, or can't be told");
+    let reserved =
+        Role { arn: "arn:aws:iam::111122223333:role/aws-reserved/x".parse().unwrap(), ..gone.clone() };
+    assert_snapshot!(of(&reserved), @"! withheld: role x: its path /aws-reserved/ is AWS's own");
+
+    // What is in view is not what is to go.
+    let in_view = |change: fn(&mut Snapshot)| {
+        let mut view = view_of(&[orphan("gone")]);
+        change(&mut view);
+        withheld(delete(&orphan("gone")), &view)
+    };
+    assert_snapshot!(in_view(|view| view.roles.clear()), @"! withheld: role gone: the role AROAGONE is not in view, or another has its name");
+    assert_snapshot!(in_view(|view| view.roles.values_mut().for_each(|role| *role = role.clone().made_again())), @"! withheld: role gone: the role AROAGONE is not in view, or another has its name");
+    assert_snapshot!(in_view(|view| view.inventories.clear()), @"! withheld: role gone: what is kept of the role is not what was read of it");
+    assert_snapshot!(in_view(|view| {
+        let policies = |inventory: &mut RoleInventory| inventory.attached_policies.clear();
+        view.inventories.values_mut().for_each(policies);
+    }), @"! withheld: role gone: what is kept of the role is not what was read of it");
+    assert_snapshot!(in_view(|view| {
+        let profile = |inventory: &mut RoleInventory| inventory.instance_profiles.extend(["nodes".to_owned()]);
+        view.inventories.values_mut().for_each(profile);
+    }), @"! withheld: role gone: it is in an instance profile");
+    assert_snapshot!(in_view(|view| view.associations.push(foreign("prod-eu", "a/b").granting(&orphan("gone")))), @"! withheld: role gone: association a-prodeuab on eu-west-1/prod-eu has it");
+    assert_snapshot!(in_view(|view| view.associations.push(foreign("prod-eu", "a/b"))), @"! withheld: role gone: not every association was looked at");
+    let used = |at| {
+        let inventory = RoleInventory { last_used: Some(at), ..inventory() };
+        let mut view = view_of(std::slice::from_ref(&gone));
+        let Change::DeleteRole { mark, .. } = delete(&gone) else { unreachable!() };
+        let record = Box::new(RoleRecord::of(&gone, &inventory).unwrap());
+        view.inventories.insert(gone.arn.clone(), inventory);
+        withheld(Change::DeleteRole { record, mark }, &view)
+    };
+    assert_snapshot!(used(NOW - 5), @"- role gone  policies ReadOnlyAccess  inline policies queue  (orphaned since 1970-01-12T13:46:35Z, last used 1970-01-12T13:46:35Z)");
+    assert_snapshot!(used(NOW - 4), @"! withheld: role gone: it was used since it was marked");
+    assert_snapshot!(in_view(|view| view.holders_whole = false), @"! withheld: role gone: not every association was looked at");
+    assert_snapshot!(in_view(|view| *view = view.clone().with_gap(None)), @"! withheld: role gone: a partial view deletes nothing: eks:ListPodIdentityAssociations was throttled; it is looked at again when the view is whole");
+    assert_snapshot!(in_view(|view| *view = view.clone().scoped_to_cluster("prod-eu")), @"! withheld: role gone: a partial view deletes nothing: not every role and cluster was looked at; it is looked at again when the view is whole");
+    assert_snapshot!(in_view(|view| *view = view.clone().scoped_to_role(&orphan("gone"))), @"! withheld: role gone: a partial view deletes nothing: not every role and cluster was looked at; it is looked at again when the view is whole");
+}
+
+#[test]
+fn a_role_is_marked_as_of_now_in_a_whole_view_and_unmarked_in_any() {
+    let (bare, marked) = (role("a").grant("a/b@gone"), orphan("b"));
+    let view = view_of(&[bare.clone(), marked.clone()]);
+    let mark = |role: &Role, mark| Change::MarkOrphan { role: role.arn.clone(), mark };
+    let unmark = |role: &Role, mark| Change::UnmarkOrphan {
+        role: role.arn.clone(),
+        mark,
+        reason: "it lives".to_owned(),
+    };
+    let since = |role: &Role, since| OrphanMark::new(role, since);
+    let all = || {
+        plan_of([
+            mark(&bare, since(&bare, NOW)),
+            mark(&bare, since(&bare, NOW - 1)),
+            mark(&bare, since(&bare, NOW).with_deletion_begun()),
+            mark(&bare, since(&marked, NOW)),
+            mark(&role("unseen"), since(&role("unseen"), NOW)),
+            unmark(&marked, since(&marked, NOW - 5)),
+            unmark(&marked, since(&marked, NOW - 6)),
+            unmark(&bare, since(&bare, NOW)),
+            unmark(&role("unseen"), since(&role("unseen"), NOW)),
+        ])
+    };
+    assert_snapshot!(printed(&guard(all(), &view, &Limits::default())), @"
+    ~ role a  + orphaned since 1970-01-12T13:46:40Z
+    ~ role b  - orphaned since 1970-01-12T13:46:35Z  (it lives)
+    ! withheld: role a: podgrant/orphaned-since = 1970-01-12T13:46:39Z AROAA is not the mark of a role that is found to be an orphan now
+    ! withheld: role a: podgrant/orphaned-since = 1970-01-12T13:46:40Z AROAA begun is not the mark of a role that is found to be an orphan now
+    ! withheld: role a: the role AROAB is not in view, or another has its name
+    ! withheld: role unseen: the role AROAUNSEEN is not in view, or another has its name
+    ! withheld: role b: podgrant/orphaned-since = 1970-01-12T13:46:34Z AROAB is not a mark that the role has and may lose
+    ! withheld: role a: podgrant/orphaned-since = 1970-01-12T13:46:40Z AROAA is not a mark that the role has and may lose
+    ! withheld: role unseen: the role AROAUNSEEN is not in view, or another has its name
+    ");
+    // It takes nothing away, but what a partial view marks may be deleted for it.
+    assert_eq!(
+        guard(all(), &view.clone().with_gap(None), &Limits::default()).changes(),
+        [unmark(&marked, since(&marked, NOW - 5))]
+    );
+    assert_eq!(
+        guard(all(), &view.clone().scoped_to_cluster("prod-eu"), &Limits::default()).changes().len(),
+        1
+    );
+    // A role whose deletion was begun is not made to look whole.
+    let begun = since(&marked, NOW - 5).with_deletion_begun();
+    let half = marked.tagged("podgrant/orphaned-since", &begun.to_string());
+    let anew = mark(&half, since(&half, NOW));
+    assert_snapshot!(withheld(anew, &view_of(std::slice::from_ref(&half))), @"! withheld: role b: the role's deletion was begun");
+    assert_snapshot!(withheld(unmark(&half, begun), &view_of(std::slice::from_ref(&half))), @"! withheld: role b: podgrant/orphaned-since = 1970-01-12T13:46:35Z AROAB begun is not a mark that the role has and may lose");
+}
+
+#[test]
+fn roles_have_a_limit_of_their_own_and_one_limit_stops_all() {
+    let roles: Vec<Role> = (0..6).map(|n| orphan(&format!("r{n}"))).collect();
+    let mut view = view_of(&roles);
+    let mine = ours(&role("payments"), "prod-eu", "a/b@prod-eu");
+    view.associations.push(mine.clone());
+    let losing = |count: usize| {
+        plan_of(roles.iter().take(count).map(delete).chain([revoke(&mine), create("c/d@prod-eu")]))
+    };
+    let lenient = Limits { share: 1.0, ..Limits::default() };
+    assert_eq!(guard(losing(5), &view, &lenient).changes().len(), 7);
+    let refused = guard(losing(6), &view, &lenient);
+    assert_eq!(refused.changes(), [create("c/d@prod-eu")]);
+    assert_snapshot!(refused.findings()[0], @"withheld: role r0: this pass would delete 6 roles, and at most 5 are allowed; if that is meant, raise PODGRANT_MAX_ROLE_DELETIONS to 6");
+    assert_eq!(refused.findings().len(), 7);
+    // The limit that the message names is one that lets it through.
+    assert_eq!(guard(losing(6), &view, &Limits { role_deletions: 6, ..lenient }).changes().len(), 8);
+    // Too many associations hold roles back, too.
+    assert_eq!(guard(losing(1), &view, &Limits { deletions: 0, ..lenient }).changes().len(), 1);
+    // None at all may be meant.
+    assert_eq!(guard(losing(1), &view, &Limits { role_deletions: 0, ..lenient }).changes().len(), 1);
+
+    // A share of the roles that ask for anything: those without a grant make it no smaller.
+    view.roles.extend((0..94).map(|n| (role(&format!("x{n}")).arn, role(&format!("x{n}")))));
+    view.managed_elsewhere = 100;
+    let shared = Limits { share: 0.5, share_from: 4, ..Limits::default() };
+    assert_eq!(guard(losing(3), &view, &shared).changes().len(), 5);
+    let refused = guard(losing(4), &view, &shared);
+    assert_eq!(refused.changes().len(), 1);
+    assert_snapshot!(refused.findings()[0], @"withheld: role r0: this pass would delete 4 of 6 roles with grants, and at most 50 % are allowed; if that is meant, raise PODGRANT_MAX_DELETION_SHARE to 0.67");
+    assert_eq!(guard(losing(4), &view, &Limits { share: 0.67, ..shared }).changes().len(), 6);
 }

@@ -162,6 +162,7 @@ fn a_role_that_is_to_be_trusted_adopts_in_the_same_pass() {
     let approved = crate::guard(
         plan(Duty::Grants { guardrails: Guardrails::default() }, &world, &TagKeys::default()),
         &world.with_gap(None),
+        &TagKeys::default(),
         &crate::Limits::default(),
     );
     assert_eq!(approved.changes().len(), 2);

@@ -484,7 +484,10 @@ fn apply(changes: &[Change], view: &mut Snapshot) {
                 view.associations.retain(|a| a != association);
                 assert_eq!(view.associations.len(), count - 1, "not there: {change}");
             }
-            Change::InstallAgent { .. }
+            Change::MarkOrphan { .. }
+            | Change::UnmarkOrphan { .. }
+            | Change::DeleteRole { .. }
+            | Change::InstallAgent { .. }
             | Change::UpdateAgent { .. }
             | Change::RemoveAgent { .. }
             | Change::OpenKubernetes { .. }
@@ -496,10 +499,11 @@ fn apply(changes: &[Change], view: &mut Snapshot) {
     }
 }
 
-const NO_LIMITS: Limits = Limits { deletions: usize::MAX, share: 1.0, share_from: usize::MAX };
+const NO_LIMITS: Limits =
+    Limits { deletions: usize::MAX, role_deletions: usize::MAX, share: 1.0, share_from: usize::MAX };
 
 fn decide(duty: Duty, view: &Snapshot) -> crate::Approved {
-    guard(plan(duty, view, &TagKeys::default()), view, &NO_LIMITS)
+    guard(plan(duty, view, &TagKeys::default()), view, &TagKeys::default(), &NO_LIMITS)
 }
 
 fn holder_of(view: &Snapshot, place: usize) -> Option<(RoleArn, crate::RoleId)> {

@@ -376,7 +376,7 @@ proptest! {
         // A pass over one cluster does not see what stands on others.
         let mut seen = view.clone();
         seen.associations.retain(|association| seen.scope.holds_cluster(&association.cluster));
-        let approved = guard(plan(Duty::Grants { guardrails: Guardrails::default() }, &seen, &TagKeys::default()), &seen, &limits);
+        let approved = guard(plan(Duty::Grants { guardrails: Guardrails::default() }, &seen, &TagKeys::default()), &seen, &TagKeys::default(), &limits);
         let mut after = view.clone();
         for change in approved.changes() {
             if let Change::AmendTrust { role, policy, .. } = change {
