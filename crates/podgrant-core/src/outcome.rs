@@ -82,6 +82,12 @@ pub enum FindingKind {
     KubernetesUnseen,
     /// A role all of whose clusters are gone.
     OrphanRole,
+    /// One that is not podgrant's to delete, for something protects it.
+    OrphanKept,
+    /// A role whose deletion was begun, and that is not to go any more: it may lack policies.
+    HalfDeletedRole,
+    /// A tag like podgrant's mark of an orphaned role that is none.
+    FalseOrphanMark,
     /// The guard held changes back.
     Withheld,
     /// Something was waited for too long.
@@ -154,6 +160,9 @@ impl fmt::Display for FindingKind {
             Self::SelfManagedAgent => "self-managed agent",
             Self::KubernetesUnseen => "Kubernetes unseen",
             Self::OrphanRole => "orphan role",
+            Self::OrphanKept => "orphan kept",
+            Self::HalfDeletedRole => "half-deleted role",
+            Self::FalseOrphanMark => "false orphan mark",
             Self::Withheld => "withheld",
             Self::GaveUp => "gave up",
         })

@@ -10,7 +10,7 @@ use crate::mark::Mark;
 use crate::model::{Agent, Association, Cluster, Role, Scope, Snapshot};
 use crate::moment::rfc3339;
 use crate::names::{AssociationId, ClusterId, RoleArn, RoleId, Workload};
-use crate::orphan::{OrphanMark, RoleRecord};
+use crate::orphan::{OrphanMark, OrphanSettings, RoleRecord};
 use crate::outcome::{Finding, FollowUp, Wait};
 use crate::sweep::{PART_BYTES, Round};
 use crate::tags::TagKeys;
@@ -18,11 +18,13 @@ use crate::trust::{PODS_PRINCIPAL, manage};
 
 mod grants;
 mod orphans;
+mod roles;
 mod sweep;
 
 pub use crate::agent::{AgentSettings, plan_agents};
 pub use grants::plan_grants;
 pub use orphans::{is_handed_over, plan_orphans};
+pub use roles::{Leave, Life, Protection, RoleFate, RoleJudgement, judge_roles, role_still_goes};
 pub use sweep::plan_sweep;
 
 /// One change to AWS.
@@ -168,8 +170,7 @@ pub enum Duty {
     },
     /// No association points at a role that is gone; orphaned roles are known.
     Orphans {
-        /// How long a role may name clusters that are not there, in seconds.
-        grace: i64,
+        settings: OrphanSettings,
         /// Who may have a place that a role left behind.
         guardrails: Guardrails,
     },
@@ -205,7 +206,7 @@ pub fn still_goes(
     };
     let goes = |plan: Plan| plan.changes.iter().any(|change| matches!(change, Change::Revoke { .. }));
     goes(plan_grants(&snapshot, keys, guardrails))
-        || goes(plan_orphans(&snapshot, keys, guardrails, i64::MAX))
+        || goes(plan_orphans(&snapshot, keys, guardrails, &OrphanSettings::default()))
 }
 
 /// Plans one pass.
@@ -216,7 +217,7 @@ pub fn plan(duty: Duty, snapshot: &Snapshot, keys: &TagKeys) -> Plan {
         }
         Duty::Grants { guardrails } => plan_grants(snapshot, keys, &guardrails),
         Duty::Sweep { round, guardrails } => plan_sweep(snapshot, keys, &guardrails, round, PART_BYTES),
-        Duty::Orphans { grace, guardrails } => plan_orphans(snapshot, keys, &guardrails, grace),
+        Duty::Orphans { settings, guardrails } => plan_orphans(snapshot, keys, &guardrails, &settings),
     };
     plan.changes.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
     // The index and a listing may both have shown it.

@@ -2,23 +2,28 @@
 
 use std::collections::BTreeMap;
 
+use super::roles::plan_roles;
 use super::{Change, Plan, RevokeReason, plan_grants};
 use crate::guardrails::Guardrails;
 use crate::model::{Association, Cluster, Role, Scope, Snapshot, Workloads};
 use crate::names::{ClusterId, Workload};
-use crate::outcome::{Finding, FindingKind, FollowUp, Wait};
-use crate::subject::ClusterSelector;
+use crate::orphan::OrphanSettings;
+use crate::outcome::{FollowUp, Wait};
 use crate::tags::{RoleTags, TagKeys};
 
 /// Plans the clean-up for the roles and clusters in scope.
 ///
-/// `grace` in seconds: a role may be tagged before its cluster is made, so a
-/// name without a cluster is news only after that, or when the cluster's own
-/// deletion was seen.
+/// A role may be tagged before its cluster is made, so a name without a cluster is
+/// news only after the grace period, or when the cluster's own deletion was seen.
 ///
 /// A place that another role rightly claims is handed over in place by reconcile-associations: to take it away at the
 /// same time would leave the claimant with nothing.
-pub fn plan_orphans(snapshot: &Snapshot, keys: &TagKeys, guardrails: &Guardrails, grace: i64) -> Plan {
+pub fn plan_orphans(
+    snapshot: &Snapshot,
+    keys: &TagKeys,
+    guardrails: &Guardrails,
+    settings: &OrphanSettings,
+) -> Plan {
     let mut plan = Plan { unchanged: snapshot.managed_elsewhere, ..Plan::default() };
     let mut claims: Option<BTreeMap<Workload, Vec<&Role>>> = None;
     for association in &snapshot.associations {
@@ -59,10 +64,7 @@ pub fn plan_orphans(snapshot: &Snapshot, keys: &TagKeys, guardrails: &Guardrails
             });
         }
     }
-    if snapshot.gaps.is_empty() {
-        let orphans = snapshot.roles.values().filter_map(|role| orphan(snapshot, keys, grace, role));
-        plan.findings.extend(orphans);
-    }
+    plan_roles(snapshot, keys, settings, &mut plan);
     plan
 }
 
@@ -111,47 +113,4 @@ pub fn is_handed_over<'a>(
 fn asks(role: &Role, keys: &TagKeys) -> bool {
     let (tags, problems) = RoleTags::parse(keys, &role.tags);
     !tags.grants.is_empty() || !problems.is_empty()
-}
-
-/// A role all of whose grants name clusters, none of which exists.
-fn orphan(snapshot: &Snapshot, keys: &TagKeys, grace: i64, role: &Role) -> Option<Finding> {
-    let (tags, problems) = RoleTags::parse(keys, &role.tags);
-    let names: Vec<_> =
-        tags.grants.iter().filter_map(|grant| grant.subject.clusters.cluster_name()).collect();
-    let elsewhere = |selector: &ClusterSelector| matches!(selector, ClusterSelector::RegionAndName(region, _) if !snapshot.looks_at(region));
-    // Of a region that is not looked at nothing is known.
-    if tags.grants.iter().any(|grant| elsewhere(&grant.subject.clusters)) {
-        return None;
-    }
-    // A selector by tags names no cluster: it may match one tomorrow.
-    if tags.grants.is_empty() || !problems.is_empty() || names.len() != tags.grants.len() {
-        return None;
-    }
-    let named_one_that_exists = tags
-        .grants
-        .iter()
-        .any(|grant| snapshot.clusters.values().any(|cluster| grant.subject.clusters.matches(cluster)));
-    let named_one_that_went = tags
-        .grants
-        .iter()
-        .any(|grant| snapshot.clusters_gone.iter().any(|gone| grant.subject.clusters.names(gone)));
-    let whole_fleet = snapshot.scope.clusters.is_none();
-    let old_enough = whole_fleet && snapshot.observed_at - role.created_at >= grace;
-    if named_one_that_exists || !(named_one_that_went || old_enough) {
-        return None;
-    }
-    let mut names: Vec<&str> = names.into_iter().map(|name| name.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    Some(Finding {
-        kind: FindingKind::OrphanRole,
-        role: Some(role.arn.clone()),
-        cluster: None,
-        workload: None,
-        grant: None,
-        reason: format!(
-            "every cluster that its grants name is gone ({}); take its tags away, or delete the role, if nothing else uses it",
-            names.join(", ")
-        ),
-    })
 }

@@ -9,6 +9,7 @@ mod guardrails;
 mod oracle;
 mod orphans;
 mod refusals;
+mod roles;
 mod trust;
 
 const PROD: &str = "payments/api@prod-eu";
@@ -29,4 +30,9 @@ fn grants(snapshot: &Snapshot) -> String {
 /// The duty of grants, under the guardrails that are on by default.
 fn usual() -> Duty {
     Duty::Grants { guardrails: Guardrails::default() }
+}
+
+/// The duty of orphans, with no role deleted.
+fn orphan_duty(grace: i64) -> Duty {
+    Duty::Orphans { settings: OrphanSettings { grace, delete: false }, guardrails: Guardrails::default() }
 }

@@ -549,7 +549,10 @@ fn place_of(change: &Change) -> usize {
 }
 
 fn both(world: &World) -> [Duty; 2] {
-    [grants_of(world), Duty::Orphans { grace: 0, guardrails: limits(world) }]
+    [
+        grants_of(world),
+        Duty::Orphans { settings: OrphanSettings { grace: 0, delete: false }, guardrails: limits(world) },
+    ]
 }
 
 proptest! {

@@ -9,7 +9,7 @@ use crate::fixtures::NOW;
 const GRACE: i64 = 86_400;
 
 fn orphans(snapshot: &Snapshot) -> String {
-    printed(Duty::Orphans { grace: GRACE, guardrails: Guardrails::default() }, snapshot)
+    printed(orphan_duty(GRACE), snapshot)
 }
 
 #[test]
@@ -67,11 +67,7 @@ fn a_cluster_that_is_going_or_opted_out_keeps_its_associations() {
     ] {
         let shown = format!("{out:?}");
         let world = snapshot([], [out], [ours(&role("gone"), "prod-eu", "a/b@_")]);
-        assert_eq!(
-            plan(Duty::Orphans { grace: 0, guardrails: Guardrails::default() }, &world, &TagKeys::default()),
-            Plan::default(),
-            "{shown}"
-        );
+        assert_eq!(plan(orphan_duty(0), &world, &TagKeys::default()), Plan::default(), "{shown}");
     }
 }
 
@@ -121,10 +117,7 @@ fn a_role_whose_last_cluster_was_deleted_is_an_orphan_at_once() {
 #[test]
 fn a_name_that_lives_on_in_another_region_is_no_orphan() {
     let world = without_cluster([role("payments").grant(PROD)], [cluster("us-east-1/prod-eu")]);
-    assert_eq!(
-        plan(Duty::Orphans { grace: GRACE, guardrails: Guardrails::default() }, &world, &TagKeys::default()),
-        Plan::default()
-    );
+    assert_eq!(plan(orphan_duty(GRACE), &world, &TagKeys::default()), Plan::default());
 }
 
 #[test]
@@ -153,14 +146,7 @@ fn a_cluster_on_its_way_out_or_opted_out_still_exists() {
     for still in [cluster("prod-eu").status("DELETING"), cluster("prod-eu").tagged("podgrant/enroll", "off")]
     {
         let world = snapshot([payments().born(0)], [still], []);
-        assert_eq!(
-            plan(
-                Duty::Orphans { grace: GRACE, guardrails: Guardrails::default() },
-                &world,
-                &TagKeys::default()
-            ),
-            Plan::default()
-        );
+        assert_eq!(plan(orphan_duty(GRACE), &world, &TagKeys::default()), Plan::default());
     }
 }
 

@@ -46,7 +46,7 @@ fn a_mark_copied_from_another_association_makes_nothing_ours() {
     elsewhere.cluster = cluster_id("test-eu");
     let world = snapshot([role("payments")], [cluster("prod-eu"), cluster("test-eu")], [copied, elsewhere]);
     assert_snapshot!(grants(&world), @"Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.");
-    assert_snapshot!(printed(Duty::Orphans { grace: 0, guardrails: Guardrails::default() }, &Snapshot { roles: BTreeMap::new(), ..world }), @"Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.");
+    assert_snapshot!(printed(orphan_duty(0), &Snapshot { roles: BTreeMap::new(), ..world }), @"Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.");
 }
 
 #[test]
@@ -453,7 +453,7 @@ fn a_region_that_is_not_looked_at_is_told_and_orphans_nobody() {
     ! region not configured: payments/api role payments (payments/api@us-west-2/analytics): podgrant does not look at clusters in us-west-2; add it to PODGRANT_REGIONS
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 1 findings.
     ");
-    assert_snapshot!(printed(Duty::Orphans { grace: 0, guardrails: Guardrails::default() }, &world), @"Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.");
+    assert_snapshot!(printed(orphan_duty(0), &world), @"Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 0 findings.");
     // Where every region is looked at, the cluster is just not there.
     world.regions.insert("us-west-2".parse().unwrap());
     assert_snapshot!(printed(usual(), &world), @"
