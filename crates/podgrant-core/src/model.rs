@@ -369,6 +369,9 @@ pub struct Snapshot {
     pub roles: BTreeMap<RoleArn, Role>,
     /// Names of roles asked for, which IAM said do not exist.
     pub roles_gone: BTreeSet<String>,
+    /// Names of roles that IAM did not show at one look, where nothing else tells that they are gone: reads
+    /// just after a write can be stale, and a listing may have begun before it.
+    pub roles_missed: BTreeSet<String>,
     /// Of roles that may be orphans: what has to be known before one is deleted.
     pub inventories: BTreeMap<RoleArn, RoleInventory>,
     /// Whether every association of the regions' clusters, enrolled or not, that has one of the roles in `inventories`

@@ -88,6 +88,9 @@ pub enum FindingKind {
     HalfDeletedRole,
     /// A tag like podgrant's mark of an orphaned role that is none.
     FalseOrphanMark,
+    /// An association that is not ours, of a role that is gone: whoever makes a role of that name gives it to
+    /// its pods.
+    DanglingAssociation,
     /// The guard held changes back.
     Withheld,
     /// Something was waited for too long.
@@ -163,6 +166,7 @@ impl fmt::Display for FindingKind {
             Self::OrphanKept => "orphan kept",
             Self::HalfDeletedRole => "half-deleted role",
             Self::FalseOrphanMark => "false orphan mark",
+            Self::DanglingAssociation => "dangling association",
             Self::Withheld => "withheld",
             Self::GaveUp => "gave up",
         })

@@ -6,9 +6,9 @@ use super::roles::plan_roles;
 use super::{Change, Plan, RevokeReason, plan_grants};
 use crate::guardrails::Guardrails;
 use crate::model::{Association, Cluster, Role, Scope, Snapshot, Workloads};
-use crate::names::{ClusterId, Workload};
+use crate::names::{ClusterId, RoleArn, Workload};
 use crate::orphan::OrphanSettings;
-use crate::outcome::{FollowUp, Wait};
+use crate::outcome::{Finding, FindingKind, FollowUp, Wait};
 use crate::tags::{RoleTags, TagKeys};
 
 /// Plans the clean-up for the roles and clusters in scope.
@@ -47,6 +47,16 @@ pub fn plan_orphans(
             // in place: taking it away first would interrupt its pods.
             Some(role) if asks(role, keys) => continue,
             Some(_) => RevokeReason::RoleReplaced,
+            None if snapshot.roles_missed.contains(mark.role_arn.role_name()) => {
+                let name = mark.role_arn.role_name().to_owned();
+                plan.waits.push(Wait {
+                    reason: format!(
+                        "role {name} does not show; it is gone if it does not show after a while either"
+                    ),
+                    follow_up: FollowUp::RoleGone { name },
+                });
+                continue;
+            }
             None => RevokeReason::RoleGone,
         };
         let claims = claims.get_or_insert_with(|| claims_of(snapshot, keys));
@@ -64,8 +74,35 @@ pub fn plan_orphans(
             });
         }
     }
+    plan.findings
+        .extend(snapshot.associations.iter().filter_map(|association| dangling(snapshot, association)));
     plan_roles(snapshot, keys, settings, &mut plan);
     plan
+}
+
+/// An association that is not ours, and whose role is known to be gone: whoever makes a role of that name
+/// gives it to these pods. EKS keeps an association whose role was deleted (issue 5; not verified), and its
+/// role's ARN holds no unique id.
+fn dangling(snapshot: &Snapshot, association: &Association) -> Option<Finding> {
+    if association.managed().is_some() || !snapshot.scope.holds_cluster(&association.cluster) {
+        return None;
+    }
+    let role: RoleArn = association.record.as_ref()?.role_arn.parse().ok()?;
+    let gone = snapshot.roles_gone.contains(role.role_name())
+        && !snapshot.roles_missed.contains(role.role_name())
+        && !snapshot.roles.contains_key(&role);
+    gone.then(|| Finding {
+        kind: FindingKind::DanglingAssociation,
+        cluster: Some(association.cluster.clone()),
+        workload: Some(association.workload.clone()),
+        grant: None,
+        reason: format!(
+            "association {} is not podgrant's, and its role does not exist: whoever makes a role of that name gives it \
+             to these pods; delete the association, or make the role",
+            association.id
+        ),
+        role: Some(role),
+    })
 }
 
 /// Which roles ask for which service accounts, on whatever clusters.

@@ -171,3 +171,46 @@ fn a_place_that_a_living_role_claims_is_left_to_be_handed_over() {
 fn unindented(text: &str) -> String {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
 }
+
+#[test]
+fn a_role_that_did_not_show_once_is_looked_for_again() {
+    let (gone, missed) = (role("gone"), role("missed"));
+    let associations = [ours(&gone, "prod-eu", "a/gone@_"), ours(&missed, "prod-eu", "a/missed@_")];
+    let mut world = snapshot([], [cluster("prod-eu")], associations);
+    world.roles_missed.insert("missed".to_owned());
+    assert_snapshot!(orphans(&world), @"
+    - eu-west-1/prod-eu  a/gone  role gone  (role gone)
+    . not yet: role missed does not show; it is gone if it does not show after a while either
+    Plan: 0 to create, 0 to update, 1 to delete, 0 unchanged, 1 waiting, 0 findings.
+    ");
+}
+
+#[test]
+fn an_association_of_others_whose_role_is_gone_is_told() {
+    let associations = [
+        foreign("prod-eu", "a/gone").granting(&role("gone")),
+        foreign("prod-eu", "a/owned").granting(&role("gone")).owned_by("an add-on"),
+        foreign("prod-eu", "a/there").granting(&role("there")),
+        // Whose role was never asked for, or did not show just once.
+        foreign("prod-eu", "a/unknown").granting(&role("unknown")),
+        foreign("prod-eu", "a/missed").granting(&role("missed")),
+        foreign("prod-eu", "a/unread"),
+        foreign("us-east-1/prod-us", "a/gone").granting(&role("gone")),
+    ];
+    let clusters = [cluster("prod-eu"), cluster("us-east-1/prod-us")];
+    let mut world = snapshot([role("there")], clusters, associations);
+    world.roles_gone.extend(["gone", "missed", "there"].map(str::to_owned));
+    world.roles_missed.insert("missed".to_owned());
+    assert_snapshot!(orphans(&world.clone().scoped_to_cluster("prod-eu")), @"
+    ! dangling association: eu-west-1/prod-eu a/gone role gone: association a-prodeuagone is not podgrant's, and its role does not exist: whoever makes a role of that name gives it to these pods; delete the association, or make the role
+    ! dangling association: eu-west-1/prod-eu a/owned role gone: association a-prodeuaowned is not podgrant's, and its role does not exist: whoever makes a role of that name gives it to these pods; delete the association, or make the role
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 2 findings.
+    ");
+    world.scope = Scope::default();
+    assert_snapshot!(orphans(&world), @"
+    ! dangling association: eu-west-1/prod-eu a/gone role gone: association a-prodeuagone is not podgrant's, and its role does not exist: whoever makes a role of that name gives it to these pods; delete the association, or make the role
+    ! dangling association: eu-west-1/prod-eu a/owned role gone: association a-prodeuaowned is not podgrant's, and its role does not exist: whoever makes a role of that name gives it to these pods; delete the association, or make the role
+    ! dangling association: us-east-1/prod-us a/gone role gone: association a-produsagone is not podgrant's, and its role does not exist: whoever makes a role of that name gives it to these pods; delete the association, or make the role
+    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 3 findings.
+    ");
+}
