@@ -284,7 +284,9 @@ struct Judge<'a, 'k> {
 impl<'a, 'k> Judge<'a, 'k> {
     fn new(snapshot: &'a Snapshot, keys: &'k TagKeys, settings: &'k OrphanSettings) -> Self {
         let mut holders: BTreeMap<&str, Vec<&Association>> = BTreeMap::new();
-        for association in &snapshot.associations {
+        // Without an inventory no role comes so far as to ask who has it.
+        let asked = snapshot.associations.iter().filter(|_| !snapshot.inventories.is_empty());
+        for association in asked {
             for role in association.roles() {
                 holders.entry(role).or_default().push(association);
             }
@@ -424,7 +426,18 @@ fn held_by(role: &RoleArn, association: &Association) -> String {
     format!("{} {} (association {}, {whose})", association.cluster, association.workload, association.id)
 }
 
-/// Why a role stays or goes, in words that follow "kept:" or stand alone.
+/// A line of a report, for a person.
+impl fmt::Display for RoleJudgement<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "role {}: {}", self.role.arn.role_name(), self.fate)?;
+        match &self.mark {
+            Some(mark) => write!(f, "  (orphaned since {})", rfc3339(mark.since)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a role stays or goes: "it is kept: …".
 impl fmt::Display for RoleFate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

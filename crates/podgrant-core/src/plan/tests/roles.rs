@@ -562,6 +562,17 @@ const TABLE: &[Row] = &[
         "pods have it",
     ),
     (
+        "the target of an association of podgrant's",
+        |w| {
+            w.view.roles.insert(role("another").arn, role("another"));
+            let mut chained = ours(&role("another"), "other", "a/b@other");
+            chained.mark.as_mut().unwrap().target_role = Some(w.role.arn.clone());
+            w.associate(chained);
+        },
+        UNMARKED,
+        "pods have it",
+    ),
+    (
         "held twice",
         |w| {
             w.associate(foreign("other", "c/d").granting(&w.role));
@@ -609,6 +620,15 @@ const TABLE: &[Row] = &[
         },
         REPORTED,
         "what may protect it was not looked for",
+    ),
+    (
+        "in a pass over its cluster, which is gone, where something could not be read",
+        |w| {
+            w.view = w.view.clone().scoped_to_cluster("prod-eu").with_gap(None);
+            w.view.clusters_gone.insert(cluster_id("prod-eu"));
+        },
+        UNKNOWN,
+        "the view is partial: eks:ListPodIdentityAssociations was throttled",
     ),
     (
         "in a pass over one role",
@@ -790,6 +810,44 @@ fn the_guard_lets_no_role_go_that_is_protected_whatever_the_plan_says() {
         "whose deletion was begun, where podgrant deletes no roles",
     ]
     "#);
+}
+
+/// What a deletion does, call by call; the last one would delete the role.
+const STEPS: [fn(&mut World); 3] =
+    [begun, |w| w.inventory().attached_policies.clear(), |w| w.inventory().inline_policies.clear()];
+
+#[test]
+fn a_deletion_that_failed_anywhere_is_brought_to_its_end_or_told() {
+    for done in 0..=STEPS.len() {
+        let mut world = world();
+        STEPS.iter().take(done).for_each(|step| step(&mut world));
+        // The next pass goes on with what is left.
+        let changes = world.plan().changes;
+        let [Change::DeleteRole { record, mark }] = changes.as_slice() else { panic!("{changes:?}") };
+        assert_eq!(mark.begun, done > 0);
+        assert_eq!(record.attached_policies.is_empty(), done > 1);
+        assert_eq!(role_still_goes(record, &world.seen(), &TagKeys::default(), &world.settings), Ok(()));
+        // If it may not, nobody is told that the role is as it was.
+        world.view.clusters.extend(one("prod-eu"));
+        assert_eq!(world.verdict().0, if done > 0 { HALF } else { UNMARKED });
+    }
+}
+
+#[test]
+fn each_role_can_be_told_by_itself() {
+    let told = |world: World| {
+        let seen = world.seen();
+        let judged = judge_roles(&seen, &TagKeys::default(), &world.settings);
+        judged.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let mut several = changed(|w| w.inventory().last_used = Some(NOW - 60));
+    several.view.roles.extend([role("a"), role("b").grant("a/b@_")].map(|role| (role.arn.clone(), role)));
+    assert_snapshot!(told(several), @"
+    role a: it is no orphan: it has no grant
+    role b: it is no orphan: a/b@_ names no cluster, and may match one tomorrow
+    role payments: it is kept: it was used at 1970-01-12T13:45:40Z, within the grace period  (orphaned since 1970-01-11T13:46:40Z)
+    ");
+    assert_snapshot!(told(changed(|w| w.mark(NOW - 1))), @"role payments: it is marked, and goes after 1970-01-13T13:46:39Z  (orphaned since 1970-01-12T13:46:39Z)");
 }
 
 fn told(world: &World) -> String {
