@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use crate::model::{Association, Role, Snapshot};
 use crate::orphan::{OrphanMark, RoleRecord, reserved_path};
 use crate::outcome::{Finding, FindingKind, Wait};
-use crate::plan::{Change, Plan};
+use crate::plan::{Change, OrphanStanding, Plan};
 use crate::subject::ClusterSelector;
 use crate::tags::{Grant, OnOrphan, RoleTags, TagKeys};
 use crate::trust::manage::{keeps_what_is_not_ours, others_let_in};
@@ -40,6 +40,7 @@ pub struct Approved {
     findings: Vec<Finding>,
     waits: Vec<Wait>,
     unchanged: usize,
+    orphans: Vec<OrphanStanding>,
 }
 
 impl Approved {
@@ -59,11 +60,16 @@ impl Approved {
     pub fn unchanged(&self) -> usize {
         self.unchanged
     }
+
+    /// The plan's, whatever was withheld.
+    pub fn orphans(&self) -> &[OrphanStanding] {
+        &self.orphans
+    }
 }
 
 /// Lets through what may be done, and explains what may not.
 pub fn guard(plan: Plan, snapshot: &Snapshot, keys: &TagKeys, limits: &Limits) -> Approved {
-    let Plan { changes, mut findings, waits, unchanged } = plan;
+    let Plan { changes, mut findings, waits, unchanged, orphans } = plan;
     let (mut approved, mut withheld) = (Vec::new(), Vec::new());
     for change in changes {
         let reason = foreign(&change)
@@ -88,7 +94,7 @@ pub fn guard(plan: Plan, snapshot: &Snapshot, keys: &TagKeys, limits: &Limits) -
         grant: change.mark().map(|mark| mark.subject.to_string()),
         reason,
     }));
-    Approved { changes: approved, findings, waits, unchanged }
+    Approved { changes: approved, findings, waits, unchanged, orphans }
 }
 
 fn foreign(change: &Change) -> Option<String> {
@@ -237,6 +243,7 @@ fn over_the_limit(
         of: "managed associations",
         most: limits.deletions,
         variable: "PODGRANT_MAX_DELETIONS",
+        allowance: "deletions",
     };
     let roles = Loss {
         what: "roles",
@@ -244,6 +251,7 @@ fn over_the_limit(
         of: "roles with grants",
         most: limits.role_deletions,
         variable: "PODGRANT_MAX_ROLE_DELETIONS",
+        allowance: "roleDeletions",
     };
     let in_view = || snapshot.associations.iter().filter(|a| a.managed().is_some()).count();
     let asking = || {
@@ -264,15 +272,18 @@ struct Loss {
     of: &'static str,
     most: usize,
     variable: &'static str,
+    /// Its name where it is allowed once.
+    allowance: &'static str,
 }
 
 impl Loss {
     fn too_many(&self, share_binds: bool, all: impl Fn() -> usize, limits: &Limits) -> Option<String> {
-        let Self { what, lost, of, most, variable } = self;
+        let Self { what, lost, of, most, variable, allowance } = self;
         if lost > most {
             return Some(format!(
                 "this pass would delete {lost} {what}, and at most {most} are allowed; \
-                 if that is meant, raise {variable} to {lost}"
+                 if that is meant, allow it once by invoking this function with \"allow\": {{\"{allowance}\": {lost}}} \
+                 beside the event, or raise {variable} to {lost}"
             ));
         }
         if !share_binds || *lost < limits.share_from || *lost == 0 {
@@ -282,12 +293,13 @@ impl Loss {
         #[expect(clippy::cast_precision_loss, reason = "counts of associations and roles are far below 2^52")]
         let share = *lost as f64 / all.max(1) as f64;
         (share > limits.share).then(|| {
+            // Rounded up, so that the number named is one that lets it through.
+            let enough = (share * 100.0).ceil() / 100.0;
             format!(
                 "this pass would delete {lost} of {all} {of}, and at most {:.0} % are allowed; \
-                 if that is meant, raise PODGRANT_MAX_DELETION_SHARE to {:.2}",
+                 if that is meant, allow it once by invoking this function with \"allow\": {{\"share\": {enough:.2}}} \
+                 beside the event, or raise PODGRANT_MAX_DELETION_SHARE to {enough:.2}",
                 limits.share * 100.0,
-                // Rounded up, so that the number named is one that lets it through.
-                (share * 100.0).ceil() / 100.0
             )
         })
     }

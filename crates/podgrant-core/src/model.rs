@@ -377,6 +377,8 @@ pub struct Snapshot {
     /// Whether every association of the regions' clusters, enrolled or not, that has one of the roles in `inventories`
     /// is among `associations`: ours by their marks, all others by EKS's own record.
     pub holders_whole: bool,
+    /// Why that is not so, if it was tried.
+    pub holders_unseen: Option<String>,
     /// Roles of which IAM does not show yet what an event said; nothing else was looked at for them.
     pub roles_stale: BTreeMap<String, RoleNews>,
     /// Clusters seen, also such as are not in scope but share a name with one that

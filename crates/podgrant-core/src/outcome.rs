@@ -1,5 +1,6 @@
 //! What became of it, and why: every no is explained.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -227,6 +228,11 @@ pub enum FollowUp {
     ClusterDeleting { cluster: ClusterId },
     /// A deleted role's associations again.
     RoleGone { name: String },
+    /// Orphans of the whole fleet again, for roles that did not show.
+    Orphans {
+        /// Their names.
+        roles_missed: BTreeSet<String>,
+    },
 }
 
 impl FollowUp {

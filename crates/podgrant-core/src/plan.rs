@@ -24,7 +24,9 @@ mod sweep;
 pub use crate::agent::{AgentSettings, plan_agents};
 pub use grants::plan_grants;
 pub use orphans::{is_handed_over, plan_orphans};
-pub use roles::{Leave, Life, Protection, RoleFate, RoleJudgement, judge_roles, role_still_goes};
+pub use roles::{
+    Leave, Life, OrphanStanding, Protection, RoleFate, RoleJudgement, Standing, judge_roles, role_still_goes,
+};
 pub use sweep::plan_sweep;
 
 /// One change to AWS.
@@ -135,6 +137,9 @@ pub struct Plan {
     pub waits: Vec<Wait>,
     /// Associations or agents that are as they should be.
     pub unchanged: usize,
+    /// Every orphaned role in view and how it stands, in the order of their ARNs: for a report. What is done about
+    /// it stands among the changes and findings.
+    pub orphans: Vec<OrphanStanding>,
 }
 
 /// Whom a pass over agents has news for.

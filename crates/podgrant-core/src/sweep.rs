@@ -57,8 +57,16 @@ impl Round {
     }
 
     pub fn holds(self, id: &AssociationId) -> bool {
+        self.holds_text(id.as_str())
+    }
+
+    pub fn holds_cluster(self, cluster: &ClusterId) -> bool {
+        self.holds_text(&cluster.to_string())
+    }
+
+    fn holds_text(self, text: &str) -> bool {
         // FNV-1a, 64 bits: even enough, and the same in every invocation.
-        let hash = id.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
         // The low bits of FNV are its weak ones.

@@ -173,12 +173,12 @@ fn at_most_so_many_are_deleted() {
     let all = || associations.iter().map(revoke).chain([create("c/d@prod-eu")]);
     let view = view(associations.clone());
     // Not the first two of three: none.
-    assert_snapshot!(printed(&guard(plan_of(all()), &view, &limits)), @"
+    assert_snapshot!(printed(&guard(plan_of(all()), &view, &limits)), @r#"
     + eu-west-1/prod-eu  c/d  role payments  (c/d@prod-eu)
-    ! withheld: eu-west-1/prod-eu a/b0 role payments (a/b0@prod-eu): this pass would delete 3 associations, and at most 2 are allowed; if that is meant, raise PODGRANT_MAX_DELETIONS to 3
-    ! withheld: eu-west-1/prod-eu a/b1 role payments (a/b1@prod-eu): this pass would delete 3 associations, and at most 2 are allowed; if that is meant, raise PODGRANT_MAX_DELETIONS to 3
-    ! withheld: eu-west-1/prod-eu a/b2 role payments (a/b2@prod-eu): this pass would delete 3 associations, and at most 2 are allowed; if that is meant, raise PODGRANT_MAX_DELETIONS to 3
-    ");
+    ! withheld: eu-west-1/prod-eu a/b0 role payments (a/b0@prod-eu): this pass would delete 3 associations, and at most 2 are allowed; if that is meant, allow it once by invoking this function with "allow": {"deletions": 3} beside the event, or raise PODGRANT_MAX_DELETIONS to 3
+    ! withheld: eu-west-1/prod-eu a/b1 role payments (a/b1@prod-eu): this pass would delete 3 associations, and at most 2 are allowed; if that is meant, allow it once by invoking this function with "allow": {"deletions": 3} beside the event, or raise PODGRANT_MAX_DELETIONS to 3
+    ! withheld: eu-west-1/prod-eu a/b2 role payments (a/b2@prod-eu): this pass would delete 3 associations, and at most 2 are allowed; if that is meant, allow it once by invoking this function with "allow": {"deletions": 3} beside the event, or raise PODGRANT_MAX_DELETIONS to 3
+    "#);
     // The limit that the message names is one that lets it through.
     let raised = Limits { deletions: 3, ..limits };
     assert_eq!(guard(plan_of(all()), &view, &raised).changes().len(), 4);
@@ -192,10 +192,10 @@ fn a_takeover_counts_as_a_loss() {
     let limits = Limits { deletions: 0, ..Limits::default() };
     let mine = ours(&role("payments"), "prod-eu", "a/b@prod-eu");
     let plan = plan_of([update(&mine, &role("heir")), update(&mine, &role("payments").made_again())]);
-    assert_snapshot!(printed(&guard(plan, &view(vec![mine]), &limits)), @"
+    assert_snapshot!(printed(&guard(plan, &view(vec![mine]), &limits)), @r#"
     ~ eu-west-1/prod-eu  a/b  role payments  role id AROAPAYMENTS -> AROAPAYMENTS2
-    ! withheld: eu-west-1/prod-eu a/b role heir (a/b@prod-eu): this pass would delete 1 associations, and at most 0 are allowed; if that is meant, raise PODGRANT_MAX_DELETIONS to 1
-    ");
+    ! withheld: eu-west-1/prod-eu a/b role heir (a/b@prod-eu): this pass would delete 1 associations, and at most 0 are allowed; if that is meant, allow it once by invoking this function with "allow": {"deletions": 1} beside the event, or raise PODGRANT_MAX_DELETIONS to 1
+    "#);
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn at_most_such_a_share_of_the_fleet_is_deleted() {
     associations.extend((0..100).map(|i| foreign("prod-eu", &format!("x/y{i}"))));
     let refused = guard(plan, &view(associations), &limits);
     assert_eq!(refused.changes(), []);
-    assert_snapshot!(refused.findings()[0], @"withheld: eu-west-1/prod-eu a/b0 role payments (a/b0@prod-eu): this pass would delete 3 of 14 managed associations, and at most 20 % are allowed; if that is meant, raise PODGRANT_MAX_DELETION_SHARE to 0.22");
+    assert_snapshot!(refused.findings()[0], @r#"withheld: eu-west-1/prod-eu a/b0 role payments (a/b0@prod-eu): this pass would delete 3 of 14 managed associations, and at most 20 % are allowed; if that is meant, allow it once by invoking this function with "allow": {"share": 0.22} beside the event, or raise PODGRANT_MAX_DELETION_SHARE to 0.22"#);
     // The share that the message names is one that lets it through.
     assert_eq!(approved(3, 14, &Limits { share: 0.22, ..limits }), 3);
 }
@@ -451,7 +451,7 @@ fn roles_have_a_limit_of_their_own_and_one_limit_stops_all() {
     assert_eq!(guard(losing(5), &view, &lenient).changes().len(), 7);
     let refused = guard(losing(6), &view, &lenient);
     assert_eq!(refused.changes(), [create("c/d@prod-eu")]);
-    assert_snapshot!(refused.findings()[0], @"withheld: role r0: this pass would delete 6 roles, and at most 5 are allowed; if that is meant, raise PODGRANT_MAX_ROLE_DELETIONS to 6");
+    assert_snapshot!(refused.findings()[0], @r#"withheld: role r0: this pass would delete 6 roles, and at most 5 are allowed; if that is meant, allow it once by invoking this function with "allow": {"roleDeletions": 6} beside the event, or raise PODGRANT_MAX_ROLE_DELETIONS to 6"#);
     assert_eq!(refused.findings().len(), 7);
     // The limit that the message names is one that lets it through.
     assert_eq!(guard(losing(6), &view, &Limits { role_deletions: 6, ..lenient }).changes().len(), 8);
@@ -467,6 +467,6 @@ fn roles_have_a_limit_of_their_own_and_one_limit_stops_all() {
     assert_eq!(guard(losing(3), &view, &shared).changes().len(), 5);
     let refused = guard(losing(4), &view, &shared);
     assert_eq!(refused.changes().len(), 1);
-    assert_snapshot!(refused.findings()[0], @"withheld: role r0: this pass would delete 4 of 6 roles with grants, and at most 50 % are allowed; if that is meant, raise PODGRANT_MAX_DELETION_SHARE to 0.67");
+    assert_snapshot!(refused.findings()[0], @r#"withheld: role r0: this pass would delete 4 of 6 roles with grants, and at most 50 % are allowed; if that is meant, allow it once by invoking this function with "allow": {"share": 0.67} beside the event, or raise PODGRANT_MAX_DELETION_SHARE to 0.67"#);
     assert_eq!(guard(losing(4), &view, &Limits { share: 0.67, ..shared }).changes().len(), 6);
 }

@@ -1,6 +1,6 @@
 //! No association points at a role that is gone; roles without clusters are known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::roles::plan_roles;
 use super::{Change, Plan, RevokeReason, plan_grants};
@@ -26,6 +26,7 @@ pub fn plan_orphans(
 ) -> Plan {
     let mut plan = Plan { unchanged: snapshot.managed_elsewhere, ..Plan::default() };
     let mut claims: Option<BTreeMap<Workload, Vec<&Role>>> = None;
+    let mut missed: BTreeSet<String> = BTreeSet::new();
     for association in &snapshot.associations {
         let Some(mark) = association.managed() else { continue };
         let in_scope =
@@ -48,13 +49,7 @@ pub fn plan_orphans(
             Some(role) if asks(role, keys) => continue,
             Some(_) => RevokeReason::RoleReplaced,
             None if snapshot.roles_missed.contains(mark.role_arn.role_name()) => {
-                let name = mark.role_arn.role_name().to_owned();
-                plan.waits.push(Wait {
-                    reason: format!(
-                        "role {name} does not show; it is gone if it does not show after a while either"
-                    ),
-                    follow_up: FollowUp::RoleGone { name },
-                });
+                missed.insert(mark.role_arn.role_name().to_owned());
                 continue;
             }
             None => RevokeReason::RoleGone,
@@ -65,6 +60,7 @@ pub fn plan_orphans(
             plan.changes.push(Change::Revoke { association: association.clone(), reason });
         }
     }
+    plan.waits.extend(second_look(missed));
     for cluster in snapshot.scope.clusters.iter().flatten() {
         // One that is ready again was made anew: it is not this pass's business.
         if let Some(still) = snapshot.clusters.get(cluster).filter(|still| !still.status.is_ready()) {
@@ -78,6 +74,22 @@ pub fn plan_orphans(
         .extend(snapshot.associations.iter().filter_map(|association| dangling(snapshot, association)));
     plan_roles(snapshot, keys, settings, &mut plan);
     plan
+}
+
+/// How many roles one message names: at 64 characters each, it stays far below what a queue takes.
+const MISSED_AT_MOST: usize = 1000;
+
+/// Gone is what does not show twice, some time apart. One look for all of them: what they would lose together is
+/// then held to the limit on loss together.
+fn second_look(missed: BTreeSet<String>) -> Option<Wait> {
+    let count = missed.len();
+    let names: BTreeSet<String> = missed.into_iter().take(MISSED_AT_MOST).collect();
+    let (first, more) = (names.first()?, count - 1);
+    let who = if more == 0 { format!("role {first}") } else { format!("role {first} and {more} more") };
+    Some(Wait {
+        reason: format!("what does not show is gone if it does not show after a while either: {who}"),
+        follow_up: FollowUp::Orphans { roles_missed: names },
+    })
 }
 
 /// An association that is not ours, and whose role is known to be gone: whoever makes a role of that name

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Change, Plan};
 use crate::model::{Association, Role, Snapshot};
 use crate::moment::rfc3339;
@@ -89,7 +91,10 @@ pub enum Protection {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leave {
     /// What protects it was not looked for.
-    NotLookedInto,
+    NotLookedInto {
+        /// Why not, if it was tried.
+        why: Option<String>,
+    },
     /// It does not carry `podgrant/on-orphan = delete`.
     NotAsked { deletes: bool },
     /// It does, and podgrant deletes no roles.
@@ -150,6 +155,7 @@ pub(super) fn plan_roles(snapshot: &Snapshot, keys: &TagKeys, settings: &OrphanS
             reason,
         };
         plan.changes.extend(judgement.change(snapshot.observed_at));
+        plan.orphans.extend(judgement.standing());
         plan.findings.extend(judgement.finding(keys).map(|(kind, reason)| say(kind, reason)));
         // One that is written over is none any more. A pass over one cluster sees every role: it is told by others.
         let told = snapshot.why_partial().is_none() && !matches!(judgement.fate, RoleFate::Marked { .. });
@@ -160,7 +166,61 @@ pub(super) fn plan_roles(snapshot: &Snapshot, keys: &TagKeys, settings: &OrphanS
     }
 }
 
+/// How an orphaned role stands, for a report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrphanStanding {
+    pub role_arn: RoleArn,
+    pub standing: Standing,
+    /// Since when every cluster that it names is known to be gone (RFC 3339), where the role is marked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// When it may be deleted (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// All of it in words: what becomes of the role, and why.
+    pub text: String,
+}
+
+/// What becomes of an orphaned role, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It is to be deleted.
+    Goes,
+    /// It is to be marked.
+    Marked,
+    /// It is marked, and its grace period is not over.
+    Waits,
+    /// Something protects it.
+    Kept,
+    /// It is podgrant's to tell of, and no more.
+    Reported,
+    /// What is in view does not tell.
+    Unknown,
+}
+
 impl RoleJudgement<'_> {
+    /// For a report; none of a role that is no orphan.
+    pub fn standing(&self) -> Option<OrphanStanding> {
+        let (standing, until) = match &self.fate {
+            RoleFate::Lives(_) => return None,
+            RoleFate::Unknown { .. } => (Standing::Unknown, None),
+            RoleFate::Protected(_) => (Standing::Kept, None),
+            RoleFate::Reported(_) => (Standing::Reported, None),
+            RoleFate::Marked { until } => (Standing::Marked, Some(*until)),
+            RoleFate::Waits { until } => (Standing::Waits, Some(*until)),
+            RoleFate::Goes(_) => (Standing::Goes, None),
+        };
+        Some(OrphanStanding {
+            role_arn: self.role.arn.clone(),
+            standing,
+            since: self.mark.as_ref().map(|mark| rfc3339(mark.since)),
+            until: until.map(rfc3339),
+            text: self.to_string(),
+        })
+    }
+
     fn change(&self, now: i64) -> Option<Change> {
         let role = || self.role.arn.clone();
         match (&self.fate, &self.mark) {
@@ -213,7 +273,7 @@ impl RoleJudgement<'_> {
             RoleFate::Lives(_) | RoleFate::Unknown { .. } | RoleFate::Goes(_) => None,
             RoleFate::Protected(_) => Some((FindingKind::OrphanKept, format!("{}; {}", gone(), self.fate))),
             RoleFate::Reported(leave) => match leave {
-                Leave::NotLookedInto | Leave::NotAsked { deletes: false } => left(String::new()),
+                Leave::NotLookedInto { .. } | Leave::NotAsked { deletes: false } => left(String::new()),
                 Leave::NotAsked { deletes: true } => {
                     left(format!("; podgrant deletes it where its tags say {asked}"))
                 }
@@ -265,7 +325,7 @@ impl RoleFate {
             self,
             Self::Unknown { .. }
                 | Self::Waits { .. }
-                | Self::Reported(Leave::NotLookedInto | Leave::NotReadWhole)
+                | Self::Reported(Leave::NotLookedInto { .. } | Leave::NotReadWhole)
         )
     }
 }
@@ -277,7 +337,7 @@ struct Judge<'a, 'k> {
     settings: &'k OrphanSettings,
     /// Associations by the roles that they give.
     holders: BTreeMap<&'a str, Vec<&'a Association>>,
-    /// Whether it is known of every role in question which associations have it.
+    /// Whether it is known of every association which roles it has.
     holders_known: bool,
 }
 
@@ -347,7 +407,7 @@ impl<'a, 'k> Judge<'a, 'k> {
                 |grant: &Grant| snapshot.clusters_gone.iter().any(|gone| grant.subject.clusters.names(gone));
             // It was its own deletion that was seen, and the other clusters were asked for by name.
             return if tags.grants.iter().any(went) {
-                RoleFate::Reported(Leave::NotLookedInto)
+                RoleFate::Reported(Leave::NotLookedInto { why: None })
             } else {
                 RoleFate::Unknown { why: format!("the view is partial: {why}") }
             };
@@ -355,8 +415,8 @@ impl<'a, 'k> Judge<'a, 'k> {
         if now.saturating_sub(role.created_at) < grace {
             return RoleFate::Lives(Life::Young { until: role.created_at.saturating_add(grace) });
         }
-        let Some(inventory) = snapshot.inventories.get(&role.arn).filter(|_| self.holders_known) else {
-            return RoleFate::Reported(Leave::NotLookedInto);
+        let Some(inventory) = snapshot.inventories.get(&role.arn) else {
+            return RoleFate::Reported(Leave::NotLookedInto { why: None });
         };
         let protections = self.protections(role, inventory, mark);
         if !protections.is_empty() {
@@ -370,7 +430,17 @@ impl<'a, 'k> Judge<'a, 'k> {
         }
         // By whom, if all its clusters were gone? The grace period begins anew.
         let unused = |mark: &&OrphanMark| inventory.last_used.is_none_or(|at| at <= mark.since);
-        let Some(mark) = mark.filter(unused) else {
+        let mark = mark.filter(unused);
+        if let Some(mark) = mark
+            && now.saturating_sub(mark.since) < grace
+        {
+            return RoleFate::Waits { until: mark.since.saturating_add(grace) };
+        }
+        // What it costs to look at every association is spent where it decides: to mark, and to delete.
+        if !self.holders_known {
+            return RoleFate::Reported(Leave::NotLookedInto { why: snapshot.holders_unseen.clone() });
+        }
+        let Some(_) = mark else {
             let has_room = role.tags.len() < TAGS || role.tags.contains_key(&self.keys.key(OrphanMark::KEY));
             return if has_room {
                 RoleFate::Marked { until: now.saturating_add(grace) }
@@ -378,9 +448,6 @@ impl<'a, 'k> Judge<'a, 'k> {
                 RoleFate::Reported(Leave::NoRoomForMark)
             };
         };
-        if now.saturating_sub(mark.since) < grace {
-            return RoleFate::Waits { until: mark.since.saturating_add(grace) };
-        }
         match RoleRecord::of(role, inventory) {
             Some(record) => RoleFate::Goes(Box::new(record)),
             None => RoleFate::Reported(Leave::NotReadWhole),
@@ -497,7 +564,10 @@ impl fmt::Display for Protection {
 impl fmt::Display for Leave {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotLookedInto => "what may protect it was not looked for",
+            Self::NotLookedInto { why: Some(why) } => {
+                return write!(f, "what may protect it could not be looked for: {why}");
+            }
+            Self::NotLookedInto { why: None } => "what may protect it was not looked for",
             Self::NotAsked { .. } => "its tags do not ask for more",
             Self::SwitchedOff => "podgrant is not configured to delete roles",
             Self::NoRoomForMark => "it has no room for one tag more",

@@ -180,7 +180,7 @@ fn a_role_that_did_not_show_once_is_looked_for_again() {
     world.roles_missed.insert("missed".to_owned());
     assert_snapshot!(orphans(&world), @"
     - eu-west-1/prod-eu  a/gone  role gone  (role gone)
-    . not yet: role missed does not show; it is gone if it does not show after a while either
+    . not yet: what does not show is gone if it does not show after a while either: role missed
     Plan: 0 to create, 0 to update, 1 to delete, 0 unchanged, 1 waiting, 0 findings.
     ");
 }

@@ -649,6 +649,51 @@ const TABLE: &[Row] = &[
         "what may protect it was not looked for",
     ),
     (
+        "where an association could not be looked at",
+        |w| {
+            w.view.holders_whole = false;
+            w.view.holders_unseen = Some("eks:ListPodIdentityAssociations was denied".to_owned());
+        },
+        REPORTED,
+        "could not be looked for: eks:ListPodIdentityAssociations was denied",
+    ),
+    (
+        "not marked, where not every association was looked at",
+        |w| {
+            w.view.holders_whole = false;
+            w.untag("orphaned-since");
+        },
+        REPORTED,
+        "what may protect it was not looked for",
+    ),
+    (
+        "marked less than a grace period ago, where not every association was looked at",
+        |w| {
+            w.view.holders_whole = false;
+            w.mark(NOW - GRACE + 1);
+        },
+        WAITS,
+        "goes after 1970-01-12T13:46:41Z",
+    ),
+    (
+        "not asking, where not every association was looked at",
+        |w| {
+            w.view.holders_whole = false;
+            w.untag("on-orphan");
+        },
+        UNMARKED,
+        "its tags do not ask for more",
+    ),
+    (
+        "used of late, where not every association was looked at",
+        |w| {
+            w.view.holders_whole = false;
+            w.inventory().last_used = Some(NOW);
+        },
+        UNMARKED,
+        "it was used",
+    ),
+    (
         "beside an association that was not described",
         |w| w.associate(foreign("other", "a/b")),
         REPORTED,
