@@ -87,6 +87,59 @@ class Rules(unittest.TestCase):
             self.assertEqual({source["Fn::GetAtt"][0] for source in sources}, feeding, name)
 
 
+def statements(document):
+    """Each statement that allows something, with the logical name of the role that it is of."""
+    for name, role in of_type(document, "AWS::IAM::Role").items():
+        for policy in role["Policies"]:
+            yield from ((name, s) for s in policy["PolicyDocument"]["Statement"])
+    for policy in of_type(document, "AWS::IAM::Policy").values():
+        for role in policy["Roles"]:
+            yield from ((role["Ref"], s) for s in policy["PolicyDocument"]["Statement"])
+
+
+class Policies(unittest.TestCase):
+    TAKES_ROLES = {"iam:DetachRolePolicy", "iam:DeleteRolePolicy", "iam:DeleteRole"}
+
+    def actions(self, statement):
+        actions = statement["Action"]
+        return {actions} if isinstance(actions, str) else set(actions)
+
+    def test_only_clean_up_takes_from_roles_and_only_where_they_ask_and_are_marked(self):
+        taking = [
+            (role, s) for role, s in statements(template("template.yaml")) if self.actions(s) & self.TAKES_ROLES
+        ]
+        ((role, statement),) = taking
+        self.assertEqual((role, self.actions(statement)), ("CleanUpOrphansRole", self.TAKES_ROLES))
+        self.assertEqual(statement["Condition"], {
+            "StringEquals": {"iam:ResourceTag/podgrant/on-orphan": "delete"},
+            "StringLike": {"iam:ResourceTag/podgrant/orphaned-since": "* begun"},
+        })
+
+    def test_as_shipped_no_role_can_be_marked_or_deleted(self):
+        document = template("template.yaml")
+        self.assertEqual(document["Parameters"]["DeleteRoles"]["Default"], "off")
+        self.assertEqual(document["Resources"]["CleanUpOrphansDeletesRoles"]["Condition"], "DeletesRoles")
+        for name, role in of_type(document, "AWS::IAM::Role").items():
+            for policy in role["Policies"]:
+                for statement in policy["PolicyDocument"]["Statement"]:
+                    self.assertFalse(self.actions(statement) & (self.TAKES_ROLES | {"iam:TagRole"}), name)
+
+    def test_of_a_roles_tags_nobody_writes_but_the_mark(self):
+        for role, statement in statements(template("template.yaml")):
+            if self.actions(statement) & {"iam:TagRole", "iam:UntagRole"}:
+                condition = statement["Condition"]
+                self.assertEqual(role, "CleanUpOrphansRole")
+                keys = condition["ForAllValues:StringEquals"]["aws:TagKeys"]
+                self.assertEqual(keys, ["podgrant/orphaned-since"])
+                # Without it a request without tag keys would pass.
+                self.assertEqual(condition["Null"], {"aws:TagKeys": "false"})
+
+    def test_nothing_is_allowed_by_a_pattern_of_actions(self):
+        for role, statement in statements(template("template.yaml")):
+            for action in self.actions(statement):
+                self.assertNotIn("*", action, role)
+
+
 class Variables(unittest.TestCase):
     def test_the_template_sets_every_variable_that_the_functions_read_and_no_other(self):
         documented = set(re.findall(r"^\| `(PODGRANT_\w+)`", (ROOT / "README.md").read_text(), re.M))

@@ -50,6 +50,11 @@ pub(crate) fn read_deferred(event: &Envelope<'_>) -> Result<Wake, Malformed> {
     {
         return Err(event.malformed("/detail/followUp/name", ROLE_NAME));
     }
+    if let FollowUp::Orphans { roles_missed } = &follow_up
+        && !roles_missed.iter().all(|name| is_role_name(name))
+    {
+        return Err(event.malformed("/detail/followUp/roles_missed", ROLE_NAME));
+    }
     let number = |place: &str| {
         let value = event.value(place).and_then(Value::as_i64);
         value.ok_or_else(|| event.malformed(place, "a whole number"))

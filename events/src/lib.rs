@@ -17,7 +17,8 @@ pub use deferred::{DEFERRED_WORK, deferred};
 pub use incoming::{Incoming, Malformed, RoleRef, Trigger, Wake, read};
 pub use outgoing::{
     Access, AccessGranted, AccessRemoved, AgentInstalled, Cause, ClusterReady, DeletionsWithheld,
-    FindingDetail, GrantAction, OutcomeEvent, TrustAmended,
+    FindingDetail, GrantAction, OrphanMarked, OrphanReport, OrphanUnmarked, OutcomeEvent, RoleDeletion,
+    TrustAmended,
 };
 
 /// The `source` of every event that podgrant makes.

@@ -1,9 +1,10 @@
 //! What podgrant puts on the bus when something was done or refused.
 
-use podgrant_core::plan::{NodeCount, RevokeReason};
+use podgrant_core::moment::rfc3339;
+use podgrant_core::plan::{NodeCount, OrphanStanding, RevokeReason};
 use podgrant_core::{
-    AssociationId, Change, ClusterId, Finding, FindingKind, Mark, Namespace, RoleArn, RoleId, ServiceAccount,
-    Subject, Workload,
+    AssociationId, Change, ClusterId, Finding, FindingKind, Mark, Namespace, RoleArn, RoleId, RoleRecord,
+    ServiceAccount, Subject, Workload,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -44,8 +45,18 @@ pub enum OutcomeEvent {
     TrustAmended(TrustAmended),
     /// A grant was asked for, and is not made.
     GrantRefused(FindingDetail),
-    /// A role names only clusters that are gone.
+    /// A role names only clusters that are gone, or an association that is not podgrant's has a role that is gone.
     OrphanFound(FindingDetail),
+    /// A role is marked as an orphan: its grace period begins.
+    OrphanMarked(OrphanMarked),
+    /// That mark is taken off: if the role is an orphan again, the grace period begins anew.
+    OrphanUnmarked(OrphanUnmarked),
+    /// Every orphaned role and how it stands: once in a sweep, if there are any.
+    OrphanReport(OrphanReport),
+    /// An orphaned role is about to lose its policies: all that makes it again, told before anything of it is gone.
+    RoleDeletionBegun(RoleDeletion),
+    /// An orphaned role was deleted.
+    RoleDeleted(RoleDeletion),
     /// A cluster has no healthy agent, and a person has to do something.
     ClusterNeedsAttention(FindingDetail),
     /// An association was taken away, for its role is gone or was replaced.
@@ -64,6 +75,52 @@ pub struct DeletionsWithheld {
     pub count: usize,
     /// Why, and how to allow them, for the first of them.
     pub reason: String,
+    pub cause: Cause,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrphanMarked {
+    pub role_arn: RoleArn,
+    pub role_id: RoleId,
+    /// RFC 3339.
+    pub since: String,
+    pub cause: Cause,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrphanUnmarked {
+    pub role_arn: RoleArn,
+    pub role_id: RoleId,
+    /// Since when it was an orphan (RFC 3339).
+    pub since: String,
+    /// Why it is none any more, or is kept.
+    pub reason: String,
+    pub cause: Cause,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrphanReport {
+    /// In the order of their ARNs.
+    pub roles: Vec<OrphanStanding>,
+    /// How many more there are than an event holds: the log and a direct invoke tell of all.
+    pub more: usize,
+    pub cause: Cause,
+}
+
+/// A role in full: with it the role can be made again, under another unique id.
+///
+/// Where its own tag `podgrant/orphaned-since` ends in `begun`, an earlier deletion did not come to its end: what it
+/// lost then is in the event that was told then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoleDeletion {
+    #[serde(flatten)]
+    pub record: RoleRecord,
+    /// RFC 3339.
+    pub orphaned_since: String,
     pub cause: Cause,
 }
 
@@ -164,6 +221,17 @@ pub struct FindingDetail {
     pub cause: Cause,
 }
 
+/// How long a report's roles may be, in bytes of JSON: EventBridge takes 256 KB an entry (EventBridge user guide,
+/// "PutEvents").
+const REPORT_BYTES: usize = 150_000;
+
+impl RoleDeletion {
+    fn of(change: &Change, cause: Cause) -> Option<Self> {
+        let Change::DeleteRole { record, mark } = change else { return None };
+        Some(Self { record: RoleRecord::clone(record), orphaned_since: rfc3339(mark.since), cause })
+    }
+}
+
 impl OutcomeEvent {
     /// What a change that was made is announced as, if at all.
     ///
@@ -203,6 +271,20 @@ impl OutcomeEvent {
                     RevokeReason::RoleGone | RevokeReason::RoleReplaced => Self::OrphanRemoved(removed),
                 }
             }
+            Change::MarkOrphan { role, mark } => Self::OrphanMarked(OrphanMarked {
+                role_arn: role.clone(),
+                role_id: mark.role_id.clone(),
+                since: rfc3339(mark.since),
+                cause,
+            }),
+            Change::UnmarkOrphan { role, mark, reason } => Self::OrphanUnmarked(OrphanUnmarked {
+                role_arn: role.clone(),
+                role_id: mark.role_id.clone(),
+                since: rfc3339(mark.since),
+                reason: reason.clone(),
+                cause,
+            }),
+            Change::DeleteRole { .. } => Self::RoleDeleted(RoleDeletion::of(change, cause)?),
             // Installed is not healthy: that is announced when it is so.
             Change::InstallAgent { .. }
             | Change::UpdateAgent { .. }
@@ -220,6 +302,23 @@ impl OutcomeEvent {
         })
     }
 
+    /// What is told before a change that can't be undone without it, if it is one.
+    pub fn before_change(change: &Change, cause: &Cause) -> Option<Self> {
+        RoleDeletion::of(change, cause.clone()).map(Self::RoleDeletionBegun)
+    }
+
+    /// How the orphaned roles stand, if there are any.
+    pub fn of_orphans(orphans: &[OrphanStanding], cause: &Cause) -> Option<Self> {
+        let mut bytes = 0;
+        let fitting = orphans.iter().take_while(|standing| {
+            bytes += serde_json::to_string(standing).unwrap_or_default().len();
+            bytes <= REPORT_BYTES
+        });
+        let roles: Vec<OrphanStanding> = fitting.cloned().collect();
+        let more = orphans.len() - roles.len();
+        (!orphans.is_empty()).then(|| Self::OrphanReport(OrphanReport { roles, more, cause: cause.clone() }))
+    }
+
     /// What the guard withheld in a pass, if it did.
     pub fn of_withheld(findings: &[Finding], cause: &Cause) -> Option<Self> {
         let mut withheld = findings.iter().filter(|finding| finding.kind == FindingKind::Withheld);
@@ -231,7 +330,11 @@ impl OutcomeEvent {
     /// What a finding is announced as, if at all. The others stay in the log.
     pub fn of_finding(finding: &Finding, cause: &Cause) -> Option<Self> {
         let announce = match finding.kind {
-            FindingKind::OrphanRole => Self::OrphanFound,
+            FindingKind::OrphanRole
+            | FindingKind::OrphanKept
+            | FindingKind::HalfDeletedRole
+            | FindingKind::FalseOrphanMark
+            | FindingKind::DanglingAssociation => Self::OrphanFound,
             kind if kind.is_about_the_agent() => Self::ClusterNeedsAttention,
             FindingKind::GaveUp => Self::WorkAbandoned,
             // Without a role nobody asked: it is for the log.
@@ -261,6 +364,11 @@ impl OutcomeEvent {
             Self::TrustAmended(_) => "Trust Amended",
             Self::GrantRefused(_) => "Grant Refused",
             Self::OrphanFound(_) => "Orphan Found",
+            Self::OrphanMarked(_) => "Orphan Marked",
+            Self::OrphanUnmarked(_) => "Orphan Unmarked",
+            Self::OrphanReport(_) => "Orphan Report",
+            Self::RoleDeletionBegun(_) => "Role Deletion Begun",
+            Self::RoleDeleted(_) => "Role Deleted",
             Self::ClusterNeedsAttention(_) => "Cluster Needs Attention",
             Self::OrphanRemoved(_) => "Orphan Removed",
             Self::WorkAbandoned(_) => "Work Abandoned",
@@ -276,6 +384,10 @@ impl OutcomeEvent {
             Self::ClusterReady(detail) => serde_json::to_value(detail),
             Self::AccessGranted(detail) => serde_json::to_value(detail),
             Self::TrustAmended(detail) => serde_json::to_value(detail),
+            Self::OrphanMarked(detail) => serde_json::to_value(detail),
+            Self::OrphanUnmarked(detail) => serde_json::to_value(detail),
+            Self::OrphanReport(detail) => serde_json::to_value(detail),
+            Self::RoleDeletionBegun(detail) | Self::RoleDeleted(detail) => serde_json::to_value(detail),
             Self::AccessRevoked(detail) | Self::OrphanRemoved(detail) => serde_json::to_value(detail),
             Self::GrantRefused(detail)
             | Self::OrphanFound(detail)
@@ -289,7 +401,14 @@ impl OutcomeEvent {
     /// EventBridge's `resources`: the ARNs that the event is about.
     pub fn resources(&self) -> Vec<String> {
         let role = match self {
-            Self::AgentInstalled(_) | Self::ClusterReady(_) | Self::DeletionsWithheld(_) => None,
+            Self::AgentInstalled(_)
+            | Self::ClusterReady(_)
+            | Self::DeletionsWithheld(_)
+            // Its roles may be more than an event names resources.
+            | Self::OrphanReport(_) => None,
+            Self::OrphanMarked(detail) => Some(&detail.role_arn),
+            Self::OrphanUnmarked(detail) => Some(&detail.role_arn),
+            Self::RoleDeletionBegun(detail) | Self::RoleDeleted(detail) => Some(&detail.record.role_arn),
             Self::AccessGranted(detail) => Some(&detail.access.role_arn),
             Self::TrustAmended(detail) => Some(&detail.role_arn),
             Self::AccessRevoked(detail) | Self::OrphanRemoved(detail) => Some(&detail.access.role_arn),

@@ -244,7 +244,20 @@ async fn tags_copied_from_another_cluster_make_nothing_ours() {
     sqs eu-west-1 SendMessageBatch podgrant 1
     > in 5 s, attempt 1, began 0 s ago: RoleUnseen { name: "payments-api" }
     "#);
-    assert_snapshot!(w.clean_up(&sweep()).await, @"
+    assert_snapshot!(w.sweep_orphans().await, @r#"
+    not-yet
+    . what does not show is gone if it does not show after a while either: role payments-api
+    tagging eu-west-1 GetResources podgrant/managed
+    tagging us-east-1 GetResources podgrant/managed
+    eks eu-west-1 ListClusters
+    eks us-east-1 ListClusters
+    eks eu-west-1 DescribeCluster other
+    eks eu-west-1 DescribeCluster prod-eu
+    iam us-east-1 GetAccountAuthorizationDetails
+    eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
+    sqs eu-west-1 SendMessageBatch podgrant 1
+    > in 5 s, attempt 1, began 0 s ago: Orphans { roles_missed: {"payments-api"} }
+
     done
     - eu-west-1/prod-eu  payments/api  role payments-api  (role gone) => done
     tagging eu-west-1 GetResources podgrant/managed
@@ -260,7 +273,7 @@ async fn tags_copied_from_another_cluster_make_nothing_ours() {
     eks eu-west-1 DeletePodIdentityAssociation prod-eu a-000000000000001
     events eu-west-1 PutEvents 1
     * Orphan Removed eu-west-1/prod-eu payments/api payments-api role-gone
-    ");
+    "#);
     assert_eq!(w.access(EU, "other"), ["payments/api payments-api"]);
 }
 

@@ -462,7 +462,7 @@ async fn a_sweep_that_would_delete_too_many_deletes_none_and_says_how_to_allow_i
         w.aws.untag_role(name, "podgrant/grant");
     }
     w.aws.add_role(role("c", "apps/c@prod-eu"));
-    assert_snapshot!(w.sweep().await, @"
+    assert_snapshot!(w.sweep().await, @r#"
     done
     . the sweep of eu-west-1/prod-eu
     iam us-east-1 GetAccountAuthorizationDetails
@@ -473,8 +473,8 @@ async fn a_sweep_that_would_delete_too_many_deletes_none_and_says_how_to_allow_i
 
     done
     + eu-west-1/prod-eu  apps/c  role c  (apps/c@prod-eu) => done
-    ! withheld: eu-west-1/prod-eu apps/a role a (apps/a@prod-eu): this pass would delete 2 associations, and at most 1 are allowed; if that is meant, raise PODGRANT_MAX_DELETIONS to 2
-    ! withheld: eu-west-1/prod-eu apps/b role b (apps/b@prod-eu): this pass would delete 2 associations, and at most 1 are allowed; if that is meant, raise PODGRANT_MAX_DELETIONS to 2
+    ! withheld: eu-west-1/prod-eu apps/a role a (apps/a@prod-eu): this pass would delete 2 associations, and at most 1 are allowed; if that is meant, allow it once by invoking this function with "allow": {"deletions": 2} beside the event, or raise PODGRANT_MAX_DELETIONS to 2
+    ! withheld: eu-west-1/prod-eu apps/b role b (apps/b@prod-eu): this pass would delete 2 associations, and at most 1 are allowed; if that is meant, allow it once by invoking this function with "allow": {"deletions": 2} beside the event, or raise PODGRANT_MAX_DELETIONS to 2
     tagging eu-west-1 GetResources podgrant/cluster=eu-west-1/prod-eu
     eks eu-west-1 ListPodIdentityAssociations prod-eu
     eks eu-west-1 DescribeCluster prod-eu
@@ -491,8 +491,8 @@ async fn a_sweep_that_would_delete_too_many_deletes_none_and_says_how_to_allow_i
     eks eu-west-1 CreatePodIdentityAssociation prod-eu apps/c
     events eu-west-1 PutEvents 2
     * Access Granted eu-west-1/prod-eu apps/c c created
-    * Deletions Withheld this pass would delete 2 associations, and at most 1 are allowed; if that is meant, raise PODGRANT_MAX_DELETIONS to 2
-    ");
+    * Deletions Withheld this pass would delete 2 associations, and at most 1 are allowed; if that is meant, allow it once by invoking this function with "allow": {"deletions": 2} beside the event, or raise PODGRANT_MAX_DELETIONS to 2
+    "#);
 }
 
 #[tokio::test]
@@ -504,7 +504,7 @@ async fn a_sweep_that_would_delete_too_large_a_share_deletes_none() {
     w.aws.untag_role("many", "podgrant/grant/more");
     let story = w.sweep_counted().await;
     assert_eq!(w.access(EU, "prod-eu").len(), 12);
-    assert!(story.contains("delete 12 of 12 managed associations, and at most 20 % are allowed; if that is meant, raise PODGRANT_MAX_DELETION_SHARE to 1.00"), "{story}");
+    assert!(story.contains("delete 12 of 12 managed associations, and at most 20 % are allowed; if that is meant, allow it once"), "{story}");
     assert!(!story.contains("eks eu-west-1 DescribePod") && !story.contains("DeletePod"), "{story}");
 }
 

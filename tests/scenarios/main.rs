@@ -14,6 +14,7 @@ mod guarded;
 mod inside;
 mod interleavings;
 mod kubernetes;
+mod orphans;
 mod races;
 mod roles;
 mod standing;

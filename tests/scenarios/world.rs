@@ -14,7 +14,7 @@ use podgrant_core::outcome::FollowUp;
 use podgrant_core::{Verdict, Workload};
 use podgrant_events::{
     AccessGranted, AccessRemoved, AgentInstalled, ClusterReady, DeletionsWithheld, FindingDetail, Incoming,
-    Trigger, TrustAmended, read,
+    OrphanMarked, OrphanReport, OrphanUnmarked, RoleDeletion, Trigger, TrustAmended, read,
 };
 use podgrant_runtime::flow::Origin;
 use podgrant_runtime::report::Ending;
@@ -94,6 +94,11 @@ impl World {
         }
     }
 
+    /// The SDK's way to this AWS, for what its users do.
+    pub fn sdk(&self) -> &SdkConfig {
+        &self.sdk
+    }
+
     /// As the samples' role, with this grant.
     pub fn payments_api(&self, grant: &str) -> String {
         self.aws.add_role(role("payments-api", grant))
@@ -104,6 +109,7 @@ impl World {
         let lookout = lookout.map(|lookout| self.config.kubernetes.applied_to(lookout));
         let aws = Aws::new(&self.sdk, &self.config.regions, self.config.tag_keys.clone())
             .with_guardrails(self.config.guardrails.clone())
+            .with_orphan_settings(self.config.orphans)
             .with_lookout(lookout);
         let now = Arc::clone(&self.now);
         let clock = Clock::from_fn(move || now.load(Ordering::Relaxed) * 1000);
@@ -130,6 +136,16 @@ impl World {
 
     pub async fn clean_up(&self, event: &Value) -> String {
         self.story(&self.serve(Function::CleanUpOrphans, event).await, in_order)
+    }
+
+    /// The sweep of orphans, and the second look that it asks for, a while later.
+    pub async fn sweep_orphans(&self) -> String {
+        let mut story = self.clean_up(&sweep()).await;
+        while let Some(again) = self.next_of("orphans") {
+            self.pass(60);
+            let _ = write!(story, "\n\n{}", self.clean_up(&again).await);
+        }
+        story
     }
 
     pub async fn install_agent(&self, event: &Value) -> String {
@@ -163,8 +179,12 @@ impl World {
 
     /// The next part of a sweep that is on the queue.
     fn next_part(&self) -> Option<Value> {
+        self.next_of("cluster-sweep")
+    }
+
+    fn next_of(&self, kind: &str) -> Option<Value> {
         let mut queue = self.queue.lock().unwrap();
-        let place = queue.iter().position(|body| body["detail"]["followUp"]["kind"] == "cluster-sweep")?;
+        let place = queue.iter().position(|body| body["detail"]["followUp"]["kind"] == kind)?;
         Some(queue.remove(place))
     }
 
@@ -300,6 +320,15 @@ fn tell_event(event: &Event, cause: &str) -> String {
         "Cluster Ready" => is!(ClusterReady),
         "Grant Refused" | "Orphan Found" | "Cluster Needs Attention" | "Work Abandoned" => is!(FindingDetail),
         "Deletions Withheld" => is!(DeletionsWithheld),
+        "Orphan Marked" => is!(OrphanMarked),
+        "Orphan Unmarked" => is!(OrphanUnmarked),
+        "Role Deletion Begun" | "Role Deleted" => is!(RoleDeletion),
+        "Orphan Report" => {
+            is!(OrphanReport);
+            let roles = event.detail["roles"].as_array().unwrap();
+            let told = roles.iter().map(|role| format!("\n  {}", role["text"].as_str().unwrap()));
+            return format!("* Orphan Report{}", told.collect::<String>());
+        }
         other => panic!("{other}"),
     }
     let text = |name: &str| event.detail[name].as_str();

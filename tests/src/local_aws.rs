@@ -16,7 +16,7 @@ mod deployment;
 mod queues;
 
 pub use account::{Account, PODS_TRUST};
-pub use deployment::{Deployment, FUNCTIONS, HOME, IAM_REGION};
+pub use deployment::{Deployment, FUNCTIONS, HOME, IAM_REGION, LIMIT};
 
 /// A running local AWS. It ends when dropped, or when this process does.
 pub struct LocalAws {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 use podgrant_core::outcome::{FollowUp, Wait};
 use podgrant_core::plan::{RevokeReason, is_handed_over, still_goes};
@@ -11,6 +12,8 @@ use podgrant_core::{
     Snapshot, Verdict, Workload,
 };
 use sha2::{Digest, Sha256};
+
+mod roles;
 
 use crate::error::TRUST_POLICY_INVALID;
 use crate::{Aws, AwsError, CONCURRENT_CALLS, Meaning};
@@ -23,12 +26,13 @@ impl Aws {
     ///
     /// `occasion` names the message that asked, so that its redelivery repeats the
     /// same request tokens. `time_is_up` is asked before each change; what is left
-    /// then is Unbegun.
+    /// then is Unbegun. `keep` is asked for each role before it begins to lose anything.
     pub async fn apply(
         &self,
         approved: &Approved,
         snapshot: &Snapshot,
         occasion: Occasion<'_>,
+        keep: &Keep<'_>,
         time_is_up: impl Fn() -> bool,
     ) -> Vec<Outcome> {
         let cause = occasion.token();
@@ -56,7 +60,7 @@ impl Aws {
                     } else if time_is_up() {
                         (Verdict::Unbegun, None)
                     } else {
-                        let (verdict, association) = self.change(change, snapshot, &cause).await;
+                        let (verdict, association) = self.change(change, snapshot, &cause, keep).await;
                         (in_time(change, verdict, occasion.attempt), association)
                     };
                     Outcome { change: change.clone(), verdict, association }
@@ -70,7 +74,7 @@ impl Aws {
         outcomes
     }
 
-    async fn change(&self, change: &Change, snapshot: &Snapshot, cause: &str) -> Ended {
+    async fn change(&self, change: &Change, snapshot: &Snapshot, cause: &str, keep: &Keep<'_>) -> Ended {
         let result = match change {
             Change::Create { workload, mark } => match self.create(workload, mark, cause).await {
                 Err(error) if error.is(Meaning::AlreadyExists) => {
@@ -91,6 +95,11 @@ impl Aws {
             }
             Change::AmendTrust { role, role_id, policy_before, policy } => {
                 self.amend_trust(change, role, role_id, (policy_before, policy)).await
+            }
+            Change::MarkOrphan { role, mark } => self.mark_orphan(role, mark, snapshot).await,
+            Change::UnmarkOrphan { role, mark, .. } => self.unmark_orphan(role, mark).await,
+            Change::DeleteRole { record, mark } => {
+                self.delete_role(change, record, mark, snapshot, keep).await
             }
             // Installed is not healthy yet: someone has to come back and look.
             Change::InstallAgent { cluster, version, configuration, overwrite } => {
@@ -395,6 +404,9 @@ impl Aws {
     }
 }
 
+/// Keeps what is known of a role that is about to be deleted, where it outlasts the role.
+pub type Keep<'a> = dyn Fn(&Change) -> BoxFuture<'a, Result<(), String>> + Send + Sync + 'a;
+
 /// The message that a change is made for.
 #[derive(Debug, Clone, Copy)]
 pub struct Occasion<'a> {
@@ -458,7 +470,14 @@ fn verdict_of(change: &Change, error: &AwsError) -> Verdict {
         return Verdict::Refused { reason };
     }
     // Where an organisation forbids it, another try forbids it too.
-    if matches!(change, Change::AmendTrust { .. }) && error.is(Meaning::AccessDenied) {
+    let is_of_a_role = matches!(
+        change,
+        Change::AmendTrust { .. }
+            | Change::MarkOrphan { .. }
+            | Change::UnmarkOrphan { .. }
+            | Change::DeleteRole { .. }
+    );
+    if is_of_a_role && error.is(Meaning::AccessDenied) {
         return Verdict::Refused { reason };
     }
     match error.meaning {

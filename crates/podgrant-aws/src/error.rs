@@ -106,7 +106,8 @@ fn meaning_of(code: &str, message: &str) -> Meaning {
             Meaning::RoleNotVisible
         }
         "InvalidParameterException" if message.contains(TRUST_POLICY_INVALID) => Meaning::TrustPolicy,
-        "InvalidRequestException" => Meaning::WrongState,
+        // IAM: policies or instance profiles that came meanwhile.
+        "InvalidRequestException" | "DeleteConflict" | "DeleteConflictException" => Meaning::WrongState,
         "ServerException"
         | "ServiceUnavailableException"
         | "ServiceUnavailable"
@@ -116,6 +117,8 @@ fn meaning_of(code: &str, message: &str) -> Meaning {
         | "InternalServiceException"
         | "ConcurrentModification"
         | "RequestTimeout" => Meaning::Transient,
+        // IAM: a role that is AWS's own.
+        "UnmodifiableEntity" | "UnmodifiableEntityException" => Meaning::Invalid,
         code if code.contains("Invalid") || code.contains("Validation") || code.contains("Malformed") => {
             Meaning::Invalid
         }
@@ -147,6 +150,8 @@ mod tests {
                 Meaning::TrustPolicy,
             ),
             ("InvalidParameterException", "namespace is too long", Meaning::Invalid),
+            ("DeleteConflict", "Cannot delete entity, must detach all policies first.", Meaning::WrongState),
+            ("UnmodifiableEntity", "Cannot perform the operation on the protected role", Meaning::Invalid),
             ("ResourceLimitExceededException", "5000", Meaning::LimitExceeded),
             ("AccessDenied", "no", Meaning::AccessDenied),
             ("SomethingNew", "?", Meaning::Transient),

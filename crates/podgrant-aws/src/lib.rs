@@ -11,7 +11,7 @@ use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
-use podgrant_core::{Guardrails, Region, TagKeys};
+use podgrant_core::{Guardrails, OrphanSettings, Region, TagKeys};
 
 mod agents;
 mod apply;
@@ -23,7 +23,7 @@ mod observe;
 mod publish;
 mod roles;
 
-pub use apply::Occasion;
+pub use apply::{Keep, Occasion};
 pub use error::{AwsError, Meaning};
 pub use kubernetes::Lookout;
 pub use observe::View;
@@ -43,6 +43,7 @@ const CONCURRENT_LOOKS: usize = 12;
 pub struct Aws {
     keys: TagKeys,
     guardrails: Guardrails,
+    orphans: OrphanSettings,
     iam: aws_sdk_iam::Client,
     events: aws_sdk_eventbridge::Client,
     sqs: aws_sdk_sqs::Client,
@@ -88,6 +89,7 @@ impl Aws {
         Self {
             keys,
             guardrails: Guardrails::default(),
+            orphans: OrphanSettings::default(),
             iam: aws_sdk_iam::Client::new(config),
             events: aws_sdk_eventbridge::Client::new(config),
             sqs: aws_sdk_sqs::Client::new(config),
@@ -100,6 +102,11 @@ impl Aws {
     /// Judges what stands and what goes by these guardrails.
     pub fn with_guardrails(self, guardrails: Guardrails) -> Self {
         Self { guardrails, ..self }
+    }
+
+    /// Judges roles whose clusters are gone by these settings.
+    pub fn with_orphan_settings(self, orphans: OrphanSettings) -> Self {
+        Self { orphans, ..self }
     }
 
     /// Also looks beyond EKS's own word.

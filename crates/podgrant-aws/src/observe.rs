@@ -12,14 +12,17 @@ use podgrant_core::agent::pods::Inside;
 use podgrant_core::agent::{AgentSettings, is_worth_a_look, version_matters};
 use podgrant_core::model::{Agent, Gap, Nodes, RoleNews, Workloads};
 use podgrant_core::plan::plan_grants;
+use podgrant_core::sweep::Round;
 use podgrant_core::{
-    Association, AssociationId, Change, Cluster, ClusterId, ClusterName, ClusterSelector, Mark, Region, Role,
-    RoleArn, RoleTags, Snapshot, SweepPart, TagKeys, Workload,
+    Association, AssociationId, Change, Cluster, ClusterId, ClusterSelector, Region, Role, RoleArn, RoleTags,
+    Snapshot, SweepPart, TagKeys, Workload,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::associations::{Index, Marks};
 use crate::{Aws, AwsError, CONCURRENT_CALLS, CONCURRENT_LOOKS, Meaning};
+
+mod orphans;
 
 /// How many roles are read one by one before all are, a thousand a call.
 const FEW_ROLES: usize = 8;
@@ -53,8 +56,14 @@ pub enum View {
     ClusterGone { cluster: ClusterId },
     /// Every role and, in short, every cluster: what a sweep is spread out from.
     FleetSweep,
-    /// Every role and cluster, and the associations of roles that are not there.
-    FleetOrphans,
+    /// Every role and cluster, the associations of roles that are not there, and who has a role that is
+    /// to be marked or deleted.
+    FleetOrphans {
+        /// Roles that an earlier look missed: they are gone if this one misses them too.
+        missed_before: BTreeSet<String>,
+        /// The share of the clusters whose associations are looked at, though nothing asks for it.
+        round: Option<Round>,
+    },
     /// One cluster's agent, and whether it is as these settings want it.
     ClusterAgent { cluster: ClusterId, settings: AgentSettings },
     /// Every cluster's agent.
@@ -92,7 +101,9 @@ impl Aws {
                 self.observe_cluster_gone(cluster, &mut snapshot).await?;
             }
             View::FleetSweep => self.observe_fleet_sweep(&mut snapshot).await?,
-            View::FleetOrphans => self.observe_fleet_orphans(&mut snapshot).await?,
+            View::FleetOrphans { missed_before, round } => {
+                self.observe_fleet_orphans(missed_before, *round, look_time_is_up, &mut snapshot).await?;
+            }
             View::ClusterAgent { cluster, settings } => {
                 snapshot.scope.clusters = Some([cluster.clone()].into());
                 match self.cluster(cluster).await? {
@@ -173,18 +184,6 @@ impl Aws {
         let listed = snapshot.take_listed(listed);
         // And what stands where a grant should: nobody else knows its role.
         self.know(listed, &Index::new(), false, snapshot, |_| true, |_| true, || false).await;
-        Ok(())
-    }
-
-    async fn observe_role_gone(&self, name: &str, snapshot: &mut Snapshot) -> Result<(), AwsError> {
-        let index = self.index_everywhere(Marks::OfRole(name), snapshot).await;
-        let names = index.keys().map(|(cluster, _)| cluster.name.clone()).collect();
-        let found = self.clusters_named(&names).await;
-        snapshot.take(found);
-        self.know(Vec::new(), &index, true, snapshot, |_| false, |_| false, || false).await;
-        let role = self.role(name).await?;
-        snapshot.scope.roles = Some(index.values().map(|mark| mark.role_arn.clone()).collect());
-        snapshot.roles = role.into_iter().map(|role| (role.arn.clone(), role)).collect();
         Ok(())
     }
 
@@ -289,45 +288,6 @@ impl Aws {
                 cluster.arn = cluster.id.arn_beside(role);
             }
         }
-        Ok(())
-    }
-
-    async fn observe_fleet_orphans(&self, snapshot: &mut Snapshot) -> Result<(), AwsError> {
-        let index = self.index_everywhere(Marks::All, snapshot).await;
-        let found = self.fleet().await;
-        snapshot.take(found);
-        self.take_roles(snapshot).await?;
-        // Those whose role is there are no orphans, and the index's word is enough for that.
-        let is_there =
-            |mark: &Mark| snapshot.roles.get(&mark.role_arn).is_some_and(|role| role.id == mark.role_id);
-        let (living, dangling): (Index, Index) = index.into_iter().partition(|(_, mark)| is_there(mark));
-        snapshot.managed_elsewhere = living.len();
-        self.know(Vec::new(), &dangling, true, snapshot, |_| false, |_| false, || false).await;
-        Ok(())
-    }
-
-    async fn observe_cluster_gone(
-        &self,
-        cluster: &ClusterId,
-        snapshot: &mut Snapshot,
-    ) -> Result<(), AwsError> {
-        snapshot.scope.clusters = Some([cluster.clone()].into());
-        if let Some(found) = self.cluster(cluster).await? {
-            snapshot.clusters.insert(cluster.clone(), found);
-            return Ok(());
-        }
-        snapshot.clusters_gone.insert(cluster.clone());
-        self.take_roles(snapshot).await?;
-        let names = |role: &Role| -> BTreeSet<ClusterName> {
-            let (tags, _) = RoleTags::parse(&self.keys, &role.tags);
-            let names = tags.grants.iter().filter_map(|grant| grant.subject.clusters.cluster_name());
-            names.cloned().collect()
-        };
-        // The roles that named it, and whether they have a cluster left.
-        snapshot.roles.retain(|_, role| names(role).contains(&cluster.name));
-        let others = snapshot.roles.values().flat_map(names).collect();
-        let found = self.clusters_named(&others).await;
-        snapshot.take(found);
         Ok(())
     }
 
@@ -466,8 +426,7 @@ impl Aws {
     }
 
     async fn take_roles(&self, snapshot: &mut Snapshot) -> Result<(), AwsError> {
-        let roles = self.all_roles().await?;
-        snapshot.roles = roles.into_iter().map(|role| (role.arn.clone(), role)).collect();
+        snapshot.roles = self.all_roles().await?.roles;
         Ok(())
     }
 

@@ -26,12 +26,32 @@ pub struct DelayedMessage {
 /// PutEvents takes ten entries a call, SendMessageBatch ten messages.
 const BATCH: usize = 10;
 
-/// How large a batch may be in all, in bytes: SQS takes 256 KiB (Amazon SQS quotas; more since 2025).
+/// How large a batch may be in all, in bytes: SQS takes 256 KiB (Amazon SQS quotas; more since 2025), and so does
+/// EventBridge (EventBridge user guide, "PutEvents").
 const BATCH_BYTES: usize = 250_000;
 
 /// How often an event is offered that the bus did not take with its batch: the
 /// SDK retries calls, not entries, and a grant that stands is not told again.
 const ATTEMPTS: usize = 3;
+
+/// Cuts events into calls. One that is too large by itself is left for EventBridge to refuse.
+fn in_batches(events: &[BusEvent]) -> Vec<&[BusEvent]> {
+    let (mut batches, mut left) = (Vec::new(), events);
+    while !left.is_empty() {
+        let mut bytes = 0;
+        let fitting = left.iter().take(BATCH).take_while(|event| {
+            bytes += ENVELOPE_BYTES + event.detail.len();
+            bytes <= BATCH_BYTES
+        });
+        let (batch, rest) = left.split_at(fitting.count().max(1));
+        batches.push(batch);
+        left = rest;
+    }
+    batches
+}
+
+/// What counts of an event beside its detail: source, detail-type, an ARN.
+const ENVELOPE_BYTES: usize = 2_200;
 
 fn entry(bus: &str, event: &BusEvent) -> PutEventsRequestEntry {
     PutEventsRequestEntry::builder()
@@ -44,13 +64,13 @@ fn entry(bus: &str, event: &BusEvent) -> PutEventsRequestEntry {
 }
 
 impl Aws {
-    /// Puts events on the bus, ten a call.
+    /// Puts events on the bus: ten a call, or as many as are not too large together.
     ///
     /// # Errors
     /// If any of them was not taken; the others were.
     pub async fn put_events(&self, bus: &str, events: &[BusEvent]) -> Result<(), AwsError> {
         let mut refused: Option<AwsError> = None;
-        for batch in events.chunks(BATCH) {
+        for batch in in_batches(events) {
             let mut left: Vec<PutEventsRequestEntry> = batch.iter().map(|event| entry(bus, event)).collect();
             for attempt in 1..=ATTEMPTS {
                 let answer = self.events.put_events().set_entries(Some(left.clone())).send().await;
@@ -125,5 +145,27 @@ impl Aws {
                 failed.message().unwrap_or("a message was not taken"),
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_go_ten_a_call_or_as_many_as_fit() {
+        let event = |bytes: usize| BusEvent {
+            detail_type: "Role Deleted".to_owned(),
+            detail: "x".repeat(bytes),
+            resources: Vec::new(),
+        };
+        let sizes =
+            |events: &[BusEvent]| in_batches(events).iter().map(|batch| batch.len()).collect::<Vec<_>>();
+        let small: Vec<BusEvent> = (0..23).map(|_| event(100)).collect();
+        assert_eq!(sizes(&small), [10, 10, 3]);
+        let large: Vec<BusEvent> = (0..5).map(|_| event(100_000)).collect();
+        assert_eq!(sizes(&large), [2, 2, 1]);
+        assert_eq!(sizes(&[event(10), event(300_000), event(10)]), [1, 1, 1]);
+        assert_eq!(sizes(&[]), [0; 0]);
     }
 }

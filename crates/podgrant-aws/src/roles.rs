@@ -2,40 +2,48 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_iam::types::{EntityType, RoleDetail, Tag};
+use aws_sdk_iam::types::{EntityType, RoleDetail, RoleLastUsed, Tag};
 use percent_encoding::percent_decode_str;
+use podgrant_core::orphan::{RoleInventory, RoleSettings};
 use podgrant_core::powers::aws_managed;
-use podgrant_core::{Powers, Role};
+use podgrant_core::{Powers, Role, RoleArn};
 
 use crate::{Aws, AwsError, Meaning};
 
 impl Aws {
     /// One role, by name. `None` where IAM says that there is none.
     pub(crate) async fn role(&self, name: &str) -> Result<Option<Role>, AwsError> {
+        let found = self.get_role(name).await?;
+        found.map(|found| read_found(&found)).transpose()
+    }
+
+    async fn get_role(&self, name: &str) -> Result<Option<aws_sdk_iam::types::Role>, AwsError> {
         let answer = self.iam.get_role().role_name(name).send().await;
         match answer.map_err(|error| AwsError::of("iam:GetRole", name, error)) {
-            Ok(answer) => match answer.role {
-                Some(role) => {
-                    let boundary = role.permissions_boundary.and_then(|b| b.permissions_boundary_arn);
-                    read_role(
-                        &role.arn,
-                        &role.role_id,
-                        role.create_date.secs(),
-                        role.assume_role_policy_document.as_deref(),
-                        role.tags.as_deref(),
-                        boundary,
-                        // GetRole shows no policies: they are read where they matter.
-                        Powers::Unread,
-                    )
-                    .map(Some)
-                }
-                None => {
-                    Err(AwsError::new("iam:GetRole", name, Meaning::Transient, "the answer holds no role"))
-                }
-            },
+            Ok(answer) if answer.role.is_none() => {
+                Err(AwsError::new("iam:GetRole", name, Meaning::Transient, "the answer holds no role"))
+            }
+            Ok(answer) => Ok(answer.role),
             Err(error) if error.is(Meaning::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// One role, and all that has to be known before it may be deleted, as each call shows it that is about this
+    /// role alone: four calls, and one for each inline policy.
+    pub(crate) async fn role_in_full(&self, name: &str) -> Result<Option<(Role, RoleInventory)>, AwsError> {
+        let Some(found) = self.get_role(name).await? else { return Ok(None) };
+        let inventory = RoleInventory {
+            last_used: last_used(found.role_last_used.as_ref()),
+            instance_profiles: self.instance_profiles(name).await?.into_iter().collect(),
+            attached_policies: self.attached_policies(name).await?.into_iter().collect(),
+            inline_policies: self.inline_policies(name).await?.into_iter().collect(),
+            settings: Some(RoleSettings {
+                description: found.description.clone().filter(|description| !description.is_empty()),
+                max_session_duration: found.max_session_duration.unwrap_or(SESSION_SECONDS),
+            }),
+        };
+        Ok(Some((read_found(&found)?, inventory)))
     }
 
     /// One role, and what its policies allow where that matters.
@@ -57,6 +65,22 @@ impl Aws {
     }
 
     async fn read_powers(&self, name: &str) -> Result<Powers, AwsError> {
+        let attached = self.attached_policies(name).await?;
+        let arns = || attached.iter().map(String::as_str);
+        // AWS's own need no reading, and one that allows everything is enough.
+        let known = Powers::of(arns(), []);
+        if matches!(known, Powers::Everything { .. }) {
+            return Ok(known);
+        }
+        let mut documents = self.inline_policies(name).await?;
+        for arn in arns().filter(|arn| aws_managed(arn).is_none()) {
+            documents.push((arn.to_owned(), self.default_version(arn).await?));
+        }
+        Ok(Powers::of(arns(), documents.iter().map(|(name, document)| (name.as_str(), document.as_str()))))
+    }
+
+    /// ARNs of the managed policies that are attached to a role.
+    async fn attached_policies(&self, name: &str) -> Result<Vec<String>, AwsError> {
         let mut pages =
             self.iam.list_attached_role_policies().role_name(name).into_paginator().items().send();
         let mut attached: Vec<String> = Vec::new();
@@ -64,27 +88,36 @@ impl Aws {
             let policy = policy.map_err(|error| AwsError::of("iam:ListAttachedRolePolicies", name, error))?;
             attached.extend(policy.policy_arn);
         }
-        let arns = || attached.iter().map(String::as_str);
-        // AWS's own need no reading, and one that allows everything is enough.
-        let known = Powers::of(arns(), []);
-        if matches!(known, Powers::Everything { .. }) {
-            return Ok(known);
-        }
+        Ok(attached)
+    }
+
+    /// Names and documents of a role's inline policies.
+    async fn inline_policies(&self, name: &str) -> Result<Vec<(String, String)>, AwsError> {
         let mut pages = self.iam.list_role_policies().role_name(name).into_paginator().items().send();
-        let mut inline: Vec<String> = Vec::new();
+        let mut names: Vec<String> = Vec::new();
         while let Some(policy) = pages.next().await {
-            inline.push(policy.map_err(|error| AwsError::of("iam:ListRolePolicies", name, error))?);
+            names.push(policy.map_err(|error| AwsError::of("iam:ListRolePolicies", name, error))?);
         }
         let mut documents: Vec<(String, String)> = Vec::new();
-        for policy in inline {
+        for policy in names {
             let answer = self.iam.get_role_policy().role_name(name).policy_name(&policy).send().await;
             let answer = answer.map_err(|error| AwsError::of("iam:GetRolePolicy", name, error))?;
             documents.push((policy, decoded(&answer.policy_document)));
         }
-        for arn in arns().filter(|arn| aws_managed(arn).is_none()) {
-            documents.push((arn.to_owned(), self.default_version(arn).await?));
+        Ok(documents)
+    }
+
+    /// Names of the instance profiles that a role is in.
+    async fn instance_profiles(&self, name: &str) -> Result<Vec<String>, AwsError> {
+        let mut pages =
+            self.iam.list_instance_profiles_for_role().role_name(name).into_paginator().items().send();
+        let mut profiles: Vec<String> = Vec::new();
+        while let Some(profile) = pages.next().await {
+            let profile =
+                profile.map_err(|error| AwsError::of("iam:ListInstanceProfilesForRole", name, error))?;
+            profiles.push(profile.instance_profile_name);
         }
-        Ok(Powers::of(arns(), documents.iter().map(|(name, document)| (name.as_str(), document.as_str()))))
+        Ok(profiles)
     }
 
     /// The document of a managed policy's default version.
@@ -101,7 +134,7 @@ impl Aws {
     /// Every role of the account, with tags and trust policies: ListRoles has no
     /// tags, GetAccountAuthorizationDetails has all, a thousand a page. With the
     /// account's own managed policies, where roles are judged by what they allow.
-    pub(crate) async fn all_roles(&self) -> Result<Vec<Role>, AwsError> {
+    pub(crate) async fn all_roles(&self) -> Result<AllRoles, AwsError> {
         const OPERATION: &str = "iam:GetAccountAuthorizationDetails";
         let broken = |about: &str, what: &str| AwsError::new(OPERATION, about, Meaning::Transient, what);
         let with_policies = self.guardrails.refuse_administrators;
@@ -115,9 +148,7 @@ impl Aws {
             .max_items(1000)
             .into_paginator()
             .send();
-        let mut roles = Vec::new();
-        // Of each role that is ours: which policies it has. Roles may come before policies.
-        let mut policies_of: Vec<(usize, RolePolicies)> = Vec::new();
+        let mut all = AllRoles::default();
         let mut managed: BTreeMap<String, String> = BTreeMap::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| AwsError::of(OPERATION, "roles", error))?;
@@ -140,60 +171,87 @@ impl Aws {
                 // Most roles have nothing to do with podgrant but to exist: their
                 // documents are not worth the memory.
                 let ours = role.tags().iter().any(|tag| self.keys.owns(tag.key()));
-                if ours && with_policies {
-                    policies_of.push((roles.len(), RolePolicies::of(role)));
-                }
                 let boundary = role.permissions_boundary().and_then(|b| b.permissions_boundary_arn());
-                roles.push(read_role(
+                let read = read_role(
                     arn,
                     id,
                     created.secs(),
                     role.assume_role_policy_document().filter(|_| ours),
                     ours.then(|| role.tags()),
                     boundary.filter(|_| ours).map(str::to_owned),
-                    Powers::Unread,
-                )?);
+                )?;
+                if ours {
+                    all.inventories.insert(read.arn.clone(), inventory(role));
+                }
+                all.roles.insert(read.arn.clone(), read);
             }
         }
-        for (index, policies) in policies_of {
-            if let Some(role) = roles.get_mut(index) {
-                role.powers = policies.powers(&managed);
+        // Roles may come before policies.
+        for (arn, inventory) in all.inventories.iter().filter(|_| with_policies) {
+            if let Some(role) = all.roles.get_mut(arn) {
+                role.powers = powers(inventory, &managed);
             }
         }
-        Ok(roles)
+        Ok(all)
     }
 }
 
-/// The policies of one role.
-struct RolePolicies {
-    /// ARNs of managed ones.
-    attached: Vec<String>,
-    /// Names and documents.
-    inline: Vec<(String, String)>,
+/// What a listing of everything shows.
+#[derive(Debug, Default)]
+pub(crate) struct AllRoles {
+    pub roles: BTreeMap<RoleArn, Role>,
+    /// Of those that carry tags of podgrant's.
+    pub inventories: BTreeMap<RoleArn, RoleInventory>,
 }
 
-impl RolePolicies {
-    fn of(role: &RoleDetail) -> Self {
-        let inline = role.role_policy_list().iter().map(|policy| {
-            let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
-            (text(policy.policy_name()), decoded(policy.policy_document().unwrap_or_default()))
-        });
-        let attached = role.attached_managed_policies().iter().filter_map(|policy| policy.policy_arn());
-        Self { attached: attached.map(str::to_owned).collect(), inline: inline.collect() }
-    }
+/// How long a session may last where nobody says, in seconds (IAM API reference, `CreateRole`).
+const SESSION_SECONDS: i32 = 3600;
 
-    /// `managed`: documents of the account's own policies, by ARN.
-    fn powers(&self, managed: &BTreeMap<String, String>) -> Powers {
-        let known = self.attached.iter().filter_map(|arn| managed.get_key_value(arn));
-        let inline = self.inline.iter().map(|(name, document)| (name, document));
-        let documents = inline.chain(known).map(|(name, document)| (name.as_str(), document.as_str()));
-        Powers::of(self.attached.iter().map(String::as_str), documents)
+fn inventory(role: &RoleDetail) -> RoleInventory {
+    let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+    let inline = role
+        .role_policy_list()
+        .iter()
+        .map(|policy| (text(policy.policy_name()), decoded(policy.policy_document().unwrap_or_default())));
+    let attached = role.attached_managed_policies().iter().filter_map(|policy| policy.policy_arn());
+    let profiles = role.instance_profile_list().iter().map(|profile| profile.instance_profile_name());
+    RoleInventory {
+        last_used: last_used(role.role_last_used()),
+        instance_profiles: profiles.map(str::to_owned).collect(),
+        attached_policies: attached.map(str::to_owned).collect(),
+        inline_policies: inline.collect(),
+        settings: None,
     }
+}
+
+fn last_used(used: Option<&RoleLastUsed>) -> Option<i64> {
+    used.and_then(|used| used.last_used_date()).map(aws_smithy_types::DateTime::secs)
+}
+
+/// What a role may do. `managed`: documents of the account's own policies, by ARN.
+fn powers(role: &RoleInventory, managed: &BTreeMap<String, String>) -> Powers {
+    let known = role.attached_policies.iter().filter_map(|arn| managed.get_key_value(arn));
+    let documents = role.inline_policies.iter().chain(known);
+    let documents = documents.map(|(name, document)| (name.as_str(), document.as_str()));
+    Powers::of(role.attached_policies.iter().map(String::as_str), documents)
 }
 
 /// IAM sends policies percent-encoded (RFC 3986).
 fn decoded(policy: &str) -> String {
     percent_decode_str(policy).decode_utf8_lossy().into_owned()
+}
+
+/// As GetRole shows it: without policies, which are read where they matter.
+fn read_found(found: &aws_sdk_iam::types::Role) -> Result<Role, AwsError> {
+    let boundary = found.permissions_boundary().and_then(|b| b.permissions_boundary_arn());
+    read_role(
+        found.arn(),
+        found.role_id(),
+        found.create_date().secs(),
+        found.assume_role_policy_document(),
+        Some(found.tags()),
+        boundary.map(str::to_owned),
+    )
 }
 
 fn read_role(
@@ -203,7 +261,6 @@ fn read_role(
     trust_policy: Option<&str>,
     tags: Option<&[Tag]>,
     permissions_boundary: Option<String>,
-    powers: Powers,
 ) -> Result<Role, AwsError> {
     let invalid = |error: podgrant_core::NameError| {
         AwsError::new("iam:GetRole", arn, Meaning::Invalid, error.to_string())
@@ -214,7 +271,7 @@ fn read_role(
         created_at,
         trust_policy: decoded(trust_policy.unwrap_or_default()),
         permissions_boundary,
-        powers,
+        powers: Powers::Unread,
         tags: tags
             .unwrap_or_default()
             .iter()

@@ -7,6 +7,7 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use futures_util::FutureExt;
 use podgrant_core::outcome::FollowUp;
 use podgrant_events::{Incoming, Trigger, read};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::flow::{Flow, Origin};
@@ -19,7 +20,14 @@ use crate::report::{Ending, Report};
 /// Where there is neither a batch nor an event in it.
 pub async fn answer(flow: &Flow, payload: Value, deadline: i64) -> Result<Value, lambda_runtime::Error> {
     if payload.get("Records").is_none() {
-        let report = serve(flow, &payload, "direct invoke", Origin::Invoke, deadline).await;
+        let report = match allowing(flow, &payload) {
+            Ok(flow) => serve(&flow, &payload, DIRECT_INVOKE, Origin::Invoke, deadline).await,
+            Err(problem) => {
+                let nothing =
+                    Report::of_nothing(flow.function.name(), DIRECT_INVOKE, Ending::Malformed, problem);
+                ended(DIRECT_INVOKE, nothing)
+            }
+        };
         return Ok(serde_json::to_value(report)?);
     }
     let batch: SqsEvent = serde_json::from_value(payload)?;
@@ -31,6 +39,35 @@ pub async fn answer(flow: &Flow, payload: Value, deadline: i64) -> Result<Value,
         }
     }
     Ok(serde_json::to_value(answer)?)
+}
+
+const DIRECT_INVOKE: &str = "direct invoke";
+
+/// How much more than configured may be lost this once: `"allow"` beside the event of a direct invoke. A message from
+/// the queue has no such say: whoever may put an event on a bus may not raise the limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Allowance {
+    deletions: Option<usize>,
+    role_deletions: Option<usize>,
+    share: Option<f64>,
+}
+
+/// The flow, with the limits on loss that this invoke asks for.
+fn allowing(flow: &Flow, payload: &Value) -> Result<Flow, String> {
+    let mut flow = flow.clone();
+    let Some(allow) = payload.get("allow") else { return Ok(flow) };
+    let expected = r#"expected some of {"deletions": 120, "roleDeletions": 8, "share": 0.5}"#;
+    let allowance = Allowance::deserialize(allow).map_err(|error| format!("allow: {error}; {expected}"))?;
+    if allowance.share.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+        return Err(format!("allow: the share is 0 to 1; {expected}"));
+    }
+    let limits = &mut flow.config.limits;
+    limits.deletions = allowance.deletions.unwrap_or(limits.deletions);
+    limits.role_deletions = allowance.role_deletions.unwrap_or(limits.role_deletions);
+    limits.share = allowance.share.unwrap_or(limits.share);
+    tracing::warn!(?limits, "the limits on loss are other than configured, this once");
+    Ok(flow)
 }
 
 /// Milliseconds without which a message is not begun: it goes back untouched.

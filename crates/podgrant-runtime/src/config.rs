@@ -7,7 +7,7 @@ use std::str::FromStr;
 use podgrant_aws::Lookout;
 use podgrant_core::agent::AgentSettings;
 use podgrant_core::agent::version::WantedVersion;
-use podgrant_core::{Guardrails, Limits, OnRefused, Region, RoleArn, TagKeys};
+use podgrant_core::{Guardrails, Limits, OnRefused, OrphanSettings, Region, RoleArn, TagKeys};
 
 /// What a function is told by its environment.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,8 +34,8 @@ pub struct Config {
     pub retry_delay: i64,
     /// How long unfinished work comes back before it is given up, in seconds.
     pub give_up_after: i64,
-    /// How long a role may name clusters that are not there, in seconds.
-    pub orphan_grace: i64,
+    /// What becomes of roles all of whose clusters are gone.
+    pub orphans: OrphanSettings,
     /// From one sweep to the next, in seconds; 0: unknown.
     pub sweep_interval: i64,
     /// After how many sweeps each association was described once; 0: never for its own sake.
@@ -156,8 +156,14 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     (
         "PODGRANT_ORPHAN_GRACE",
         "604800",
-        "Seconds that a role may name clusters that are not there before it is reported.",
+        "Seconds that a role may name clusters that are not there before it is reported; and how old its mark and its last use must be before it is deleted.",
     ),
+    (
+        "PODGRANT_DELETE_ROLES",
+        "off",
+        "on: roles all of whose clusters are gone are marked and, after the grace period, deleted, if their own tag `podgrant/on-orphan = delete` asks for it. off: they are reported.",
+    ),
+    ("PODGRANT_MAX_ROLE_DELETIONS", "5", "A sweep that would have more roles deleted has none deleted."),
     ("PODGRANT_SWEEP_MINUTES", "60", "Minutes from one sweep to the next, as the schedule has it."),
     (
         "PODGRANT_DRIFT_ROUNDS",
@@ -217,9 +223,15 @@ impl Config {
                 within("PODGRANT_MAX_DELETION_SHARE", share, 0.0, 1.0)?
             }
         };
-        let deletions = match variable("PODGRANT_MAX_DELETIONS") {
-            None => defaults.deletions,
-            Some(text) => parsed("PODGRANT_MAX_DELETIONS", &text)?,
+        let count = |name: &'static str, default: usize| match variable(name) {
+            None => Ok(default),
+            Some(text) => parsed(name, &text),
+        };
+        let limits = Limits {
+            deletions: count("PODGRANT_MAX_DELETIONS", defaults.deletions)?,
+            role_deletions: count("PODGRANT_MAX_ROLE_DELETIONS", defaults.role_deletions)?,
+            share,
+            ..defaults
         };
         let version = match variable("PODGRANT_AGENT_VERSION") {
             None => WantedVersion::Default,
@@ -256,7 +268,7 @@ impl Config {
                 .map(str::to_owned)
                 .collect(),
             tag_keys,
-            limits: Limits { deletions, share, ..defaults },
+            limits,
             guardrails,
             agent: AgentSettings { version, configuration },
             kubernetes: KubernetesConfig { ask: switch("PODGRANT_KUBERNETES", true)?, role },
@@ -265,7 +277,10 @@ impl Config {
             retry_delay: number("PODGRANT_RETRY_DELAY", 60, 900)?,
             // SQS keeps a message for 14 days at most.
             give_up_after: number("PODGRANT_GIVE_UP_AFTER", 3600, 14 * 24 * 3600)?,
-            orphan_grace: number("PODGRANT_ORPHAN_GRACE", 7 * 24 * 3600, i64::MAX)?,
+            orphans: OrphanSettings {
+                grace: number("PODGRANT_ORPHAN_GRACE", OrphanSettings::default().grace, i64::MAX)?,
+                delete: switch("PODGRANT_DELETE_ROLES", OrphanSettings::default().delete)?,
+            },
             sweep_interval: 60 * number("PODGRANT_SWEEP_MINUTES", 60, 366 * 24 * 60)?,
             drift_rounds: number("PODGRANT_DRIFT_ROUNDS", 24, 1_000_000)?.unsigned_abs(),
         })
@@ -365,7 +380,10 @@ mod tests {
         assert_eq!(config.regions, ["eu-west-1".parse().unwrap()]);
         assert_eq!(config.queue_url, None);
         assert_eq!((config.limits, config.guardrails), (Limits::default(), Guardrails::default()));
-        assert_eq!((config.retry_delay, config.give_up_after, config.orphan_grace), (60, 3600, 604_800));
+        assert_eq!(
+            (config.retry_delay, config.give_up_after, config.orphans),
+            (60, 3600, OrphanSettings::default())
+        );
         assert_eq!((config.sweep_interval, config.drift_rounds), (3600, 24));
         assert!(!config.dry_run && config.kubernetes.ask && config.kubernetes.role.is_none());
     }
@@ -395,6 +413,8 @@ mod tests {
             ("PODGRANT_RETRY_DELAY", "1"),
             ("PODGRANT_GIVE_UP_AFTER", "2"),
             ("PODGRANT_ORPHAN_GRACE", "3"),
+            ("PODGRANT_DELETE_ROLES", "on"),
+            ("PODGRANT_MAX_ROLE_DELETIONS", "3"),
             ("PODGRANT_SWEEP_MINUTES", "4"),
             ("PODGRANT_DRIFT_ROUNDS", "5"),
         ])
@@ -411,8 +431,10 @@ mod tests {
             on_refused: OnRefused::Withdraw,
         };
         assert_eq!(config.guardrails, guardrails);
-        assert_eq!((config.limits.deletions, config.limits.share), (7, 0.5));
-        assert_eq!((config.retry_delay, config.give_up_after, config.orphan_grace), (1, 2, 3));
+        let limits = Limits { deletions: 7, role_deletions: 3, share: 0.5, ..Limits::default() };
+        assert_eq!(config.limits, limits);
+        assert_eq!(config.orphans, OrphanSettings { grace: 3, delete: true });
+        assert_eq!((config.retry_delay, config.give_up_after), (1, 2));
         assert_eq!((config.sweep_interval, config.drift_rounds), (240, 5));
         assert_eq!(config.agent.version.to_string(), "v1.3");
         assert_eq!(config.agent.configuration.as_deref(), Some(r#"{"tolerations":[]}"#));
@@ -438,6 +460,8 @@ mod tests {
             (vec![region, ("PODGRANT_REQUIRED_BOUNDARY", "boundary")], "expected a policy's ARN"),
             (vec![region, ("PODGRANT_ON_REFUSED", "delete")], "expected report or withdraw"),
             (vec![region, ("PODGRANT_DRY_RUN", "yes")], "expected on or off"),
+            (vec![region, ("PODGRANT_DELETE_ROLES", "delete")], "PODGRANT_DELETE_ROLES: expected on or off"),
+            (vec![region, ("PODGRANT_MAX_ROLE_DELETIONS", "few")], "PODGRANT_MAX_ROLE_DELETIONS: \"few\""),
             (vec![region, ("PODGRANT_KUBERNETES", "maybe")], "PODGRANT_KUBERNETES: expected on or off"),
             (vec![region, ("PODGRANT_KUBERNETES_ROLE", "me")], "PODGRANT_KUBERNETES_ROLE: \"me\""),
             (

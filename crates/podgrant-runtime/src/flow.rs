@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use podgrant_aws::{Aws, AwsError, BusEvent, DelayedMessage, Meaning, Occasion, View};
 use podgrant_core::model::Workloads;
 use podgrant_core::outcome::{FollowUp, Wait};
-use podgrant_core::plan::Duty;
+use podgrant_core::plan::OrphanStanding;
 use podgrant_core::{Change, Finding, FindingKind, Outcome, Snapshot, Verdict, guard, plan};
 use podgrant_events::{Cause, OutcomeEvent, Trigger, Wake, deferred};
 
@@ -52,19 +54,17 @@ impl Flow {
             Err(reason) => Report::of_nothing(name, &wake.id, Ending::Dropped, reason),
             Ok(task) => self.perform(&task, wake, origin, deadline).await,
         };
-        // Where no queue takes the parts of a sweep they are served here, as many as time allows.
+        // Where no queue takes what a sweep left for later it is served here, as much as time allows.
         let mut parts = VecDeque::from(std::mem::take(&mut report.parts));
         while let Some(wait) = parts.pop_front() {
-            let FollowUp::ClusterSweep(part) = wait.follow_up else { continue };
             if self.clock.millis() >= deadline - REPORTING_MS {
                 report.waiting.push(wait.reason);
                 report.ending = report.ending.and(Ending::NotYet);
                 continue;
             }
-            let wake =
-                Wake { trigger: Trigger::FollowUp(FollowUp::ClusterSweep(part.clone())), ..wake.clone() };
-            let duty = Duty::Grants { guardrails: self.config.guardrails.clone() };
-            let task = Task { view: View::ClusterSweep { part }, duty };
+            let looks_again = matches!(wait.follow_up, FollowUp::Orphans { .. });
+            let wake = Wake { trigger: Trigger::FollowUp(wait.follow_up), ..wake.clone() };
+            let Ok(task) = scope(self.function, &wake, &self.config, self.clock.seconds()) else { continue };
             let mut served = self.perform(&task, &wake, origin, deadline).await;
             // Nobody can wait here: what would come back as it was is left.
             let (left, rest): (Vec<Wait>, Vec<Wait>) = std::mem::take(&mut served.parts)
@@ -75,7 +75,11 @@ impl Flow {
                 served.waiting.extend(left.into_iter().map(|wait| wait.reason));
             }
             parts.extend(rest);
-            report.add(served);
+            if looks_again {
+                report.supersede(served);
+            } else {
+                report.add(served);
+            }
         }
         report.trigger = Some(wake.trigger.in_short());
         report.duration_ms = self.clock.millis() - began;
@@ -85,7 +89,10 @@ impl Flow {
     async fn perform(&self, task: &Task, wake: &Wake, origin: Origin, deadline: i64) -> Report {
         let name = self.function.name();
         let began = self.clock.millis();
-        let look_until = began + (deadline - began) / LOOKING;
+        let time = deadline - began;
+        // What is found here is little to act on, and every association of the fleet may be to be looked at.
+        let looks_long = matches!(task.view, View::FleetOrphans { .. });
+        let look_until = began + if looks_long { time / LOOKING * 2 } else { time / LOOKING };
         let look_time_is_up = || self.clock.millis() >= look_until;
         let snapshot = match self.aws.observe(&task.view, self.clock.seconds(), look_time_is_up).await {
             Ok(snapshot) => snapshot,
@@ -93,13 +100,14 @@ impl Flow {
         };
         let plan = plan(task.duty.clone(), &snapshot, self.aws.keys());
         tracing::debug!(id = %wake.id, %plan, "planned");
-        let approved = guard(plan, &snapshot, &self.config.limits);
+        let approved = guard(plan, &snapshot, self.aws.keys(), &self.config.limits);
         let outcomes = if self.config.dry_run {
             Vec::new()
         } else {
             let up = || self.clock.millis() >= deadline - REPORTING_MS;
             let occasion = Occasion { id: &wake.id, attempt: wake.attempt };
-            self.aws.apply(&approved, &snapshot, occasion, up).await
+            let keep = |change: &Change| self.keep(change, wake);
+            self.aws.apply(&approved, &snapshot, occasion, &keep, up).await
         };
 
         let mut findings = approved.findings().to_vec();
@@ -123,7 +131,8 @@ impl Flow {
         };
         let mut parts = Vec::new();
         if origin == Origin::Invoke || self.config.dry_run || self.config.queue_url.is_none() {
-            let is_part = |wait: &Wait| matches!(wait.follow_up, FollowUp::ClusterSweep(_));
+            let is_part =
+                |wait: &Wait| matches!(wait.follow_up, FollowUp::ClusterSweep(_) | FollowUp::Orphans { .. });
             (parts, waits) = waits.into_iter().partition(is_part);
         }
         let began = wake.began.unwrap_or_else(|| self.clock.seconds());
@@ -152,7 +161,9 @@ impl Flow {
             }
         }
         problems.extend(self.put_off(&waits, wake, began, origin).await.err());
-        problems.extend(self.tell(&outcomes, &findings, wake).await.err());
+        // A view of everything tells of all of them.
+        let orphans = if looks_long { approved.orphans() } else { &[] };
+        problems.extend(self.tell(&outcomes, &findings, orphans, wake).await.err());
 
         // Parts of a sweep that others serve are no work of this message's any more.
         let handed_over = matches!(task.view, View::FleetSweep);
@@ -181,6 +192,7 @@ impl Flow {
             waiting: waits.into_iter().map(|wait| wait.reason).collect(),
             parts,
             unchanged: approved.unchanged(),
+            orphans: orphans.to_vec(),
             duration_ms: 0,
         }
     }
@@ -265,24 +277,48 @@ impl Flow {
     fn delay(&self, follow_up: &FollowUp, attempt: u32) -> i32 {
         let most = i32::try_from(self.config.retry_delay).unwrap_or(900);
         match follow_up {
-            FollowUp::ClusterCreating { .. } | FollowUp::ClusterDeleting { .. } => most,
+            FollowUp::ClusterCreating { .. }
+            | FollowUp::ClusterDeleting { .. }
+            // What does not show twice is gone, and some time has to be in between.
+            | FollowUp::Orphans { .. } => most,
             _ => most.min(5i32.saturating_mul(1 << attempt.clamp(1, 8).saturating_sub(1))),
         }
     }
 
+    /// Puts what is known of a role into the log and on the bus, before it begins to lose anything.
+    fn keep<'a>(&'a self, change: &Change, wake: &Wake) -> BoxFuture<'a, Result<(), String>> {
+        if let Change::DeleteRole { record, mark } = change {
+            let record = serde_json::to_string(record).unwrap_or_default();
+            tracing::warn!(id = wake.id, asked_by = wake.asked_by, %change, %mark, record, "role deletion begins");
+        }
+        let event = OutcomeEvent::before_change(change, &Cause::from(wake)).map(on_the_bus);
+        async move {
+            match (&self.config.event_bus, event) {
+                (Some(bus), Some(event)) => {
+                    self.aws.put_events(bus, &[event]).await.map_err(|error| error.to_string())
+                }
+                _ => Ok(()),
+            }
+        }
+        .boxed()
+    }
+
     /// Puts what was done and refused on the bus.
-    async fn tell(&self, outcomes: &[Outcome], findings: &[Finding], wake: &Wake) -> Result<(), String> {
-        let cause = Cause { id: wake.id.clone(), asked_by: wake.asked_by.clone(), time: wake.time.clone() };
+    async fn tell(
+        &self,
+        outcomes: &[Outcome],
+        findings: &[Finding],
+        orphans: &[OrphanStanding],
+        wake: &Wake,
+    ) -> Result<(), String> {
+        let cause = Cause::from(wake);
         let done = outcomes.iter().filter(|outcome| outcome.verdict == Verdict::Done);
         let events: Vec<BusEvent> = done
             .filter_map(|o| OutcomeEvent::of_change(&o.change, o.association.as_ref(), &cause))
             .chain(findings.iter().filter_map(|finding| OutcomeEvent::of_finding(finding, &cause)))
             .chain(OutcomeEvent::of_withheld(findings, &cause))
-            .map(|event| BusEvent {
-                detail_type: event.detail_type().to_owned(),
-                detail: event.detail().to_string(),
-                resources: event.resources(),
-            })
+            .chain(OutcomeEvent::of_orphans(orphans, &cause))
+            .map(on_the_bus)
             .collect();
         match &self.config.event_bus {
             Some(bus) if !events.is_empty() && !self.config.dry_run => {
@@ -330,6 +366,14 @@ impl Flow {
     }
 }
 
+fn on_the_bus(event: OutcomeEvent) -> BusEvent {
+    BusEvent {
+        detail_type: event.detail_type().to_owned(),
+        detail: event.detail().to_string(),
+        resources: event.resources(),
+    }
+}
+
 /// Whether work is put off that was put off before.
 fn again(trigger: &Trigger, follow_up: &FollowUp) -> bool {
     matches!(trigger, Trigger::FollowUp(before) if before == follow_up)
@@ -373,6 +417,10 @@ fn refused_by_aws(outcome: &Outcome) -> Option<Finding> {
         }
         Change::InstallAgent { .. } | Change::UpdateAgent { .. } => FindingKind::AgentRefused,
         Change::OpenKubernetes { .. } => FindingKind::KubernetesUnseen,
+        Change::MarkOrphan { .. } => FindingKind::OrphanRole,
+        Change::UnmarkOrphan { .. } => FindingKind::FalseOrphanMark,
+        // How far it came shows at the next look.
+        Change::DeleteRole { .. } => FindingKind::HalfDeletedRole,
         _ => return None,
     };
     Some(Finding {
@@ -381,7 +429,13 @@ fn refused_by_aws(outcome: &Outcome) -> Option<Finding> {
         cluster: change.cluster().cloned(),
         workload: change.workload().cloned(),
         grant: change.mark().map(|mark| mark.subject.to_string()),
-        reason: reason.clone(),
+        reason: match change {
+            Change::DeleteRole { .. } => format!(
+                "AWS refuses its deletion, and policies of it may be missing: {reason}; allow it, or give back what \
+                 the event Role Deletion Begun says that it had, and take the tag podgrant put on it away"
+            ),
+            _ => reason.clone(),
+        },
     })
 }
 
@@ -404,6 +458,7 @@ fn gave_up(wait: &Wait, began: i64, now: i64) -> Finding {
         | FollowUp::AgentStarting { cluster }
         | FollowUp::ClusterDeleting { cluster } => (Some(cluster.clone()), None),
         FollowUp::ClusterSweep(part) => (Some(part.cluster.clone()), None),
+        FollowUp::Orphans { .. } => (None, None),
         FollowUp::Role { name }
         | FollowUp::RoleUnseen { name }
         | FollowUp::RoleStale { name, .. }

@@ -37,6 +37,7 @@ pub fn run(function: Function, lookout: Option<Lookout>) -> Result<(), lambda_ru
         let lookout = lookout.map(|lookout| config.kubernetes.applied_to(lookout));
         let aws = Aws::new(&sdk, &config.regions, config.tag_keys.clone())
             .with_guardrails(config.guardrails.clone())
+            .with_orphan_settings(config.orphans)
             .with_lookout(lookout);
         let flow = Arc::new(Flow { function, aws, config, clock: Clock::system() });
         lambda_runtime::run(service_fn(|event: LambdaEvent<serde_json::Value>| {

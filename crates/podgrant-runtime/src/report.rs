@@ -2,6 +2,7 @@
 //! direct invoke.
 
 use podgrant_core::outcome::Wait;
+use podgrant_core::plan::OrphanStanding;
 use podgrant_core::{Finding, Verdict};
 use podgrant_events::Trigger;
 use serde::Serialize;
@@ -30,6 +31,9 @@ pub struct Report {
     #[serde(skip)]
     pub parts: Vec<Wait>,
     pub unchanged: usize,
+    /// Every orphaned role and how it stands, where the whole fleet was looked at for them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub orphans: Vec<OrphanStanding>,
     pub duration_ms: i64,
 }
 
@@ -88,6 +92,7 @@ impl Report {
             waiting: Vec::new(),
             parts: Vec::new(),
             unchanged: 0,
+            orphans: Vec::new(),
             duration_ms: 0,
         }
     }
@@ -103,6 +108,22 @@ impl Report {
         self.findings.extend(part.findings);
         self.waiting.extend(part.waiting);
         self.unchanged += part.unchanged;
+        self.orphans.extend(part.orphans);
+    }
+
+    /// Puts a later look at the same things in place of this one; what was done stays done.
+    pub fn supersede(&mut self, later: Self) {
+        let earlier = std::mem::replace(self, later);
+        self.ending = self.ending.and(earlier.ending);
+        if !self.dry_run {
+            let later = std::mem::replace(&mut self.changes, earlier.changes);
+            self.changes.extend(later);
+        }
+        // What AWS refused at the first look it is not asked again.
+        let lost = earlier.findings.into_iter().filter(|finding| !self.findings.contains(finding));
+        let lost: Vec<Finding> = lost.collect();
+        self.findings.extend(lost);
+        self.waiting.extend(earlier.waiting);
     }
 
     /// Whether the message must stay on its queue.

@@ -1,6 +1,8 @@
 //! From a trigger to what has to be looked at: the one place that knows which
 //! function answers which event.
 
+use std::collections::BTreeSet;
+
 use podgrant_aws::View;
 use podgrant_core::model::RoleNews;
 use podgrant_core::outcome::FollowUp;
@@ -54,7 +56,10 @@ impl Task {
             }
             View::ClusterAgent { cluster, .. } => FollowUp::AgentStarting { cluster: cluster.clone() },
             View::ClusterSweep { part } => FollowUp::ClusterSweep(part.clone()),
-            View::FleetSweep | View::FleetOrphans | View::FleetAgents { .. } => return None,
+            View::FleetOrphans { missed_before, .. } => {
+                FollowUp::Orphans { roles_missed: missed_before.clone() }
+            }
+            View::FleetSweep | View::FleetAgents { .. } => return None,
         })
     }
 }
@@ -161,6 +166,10 @@ fn task(function: Function, wake: &Wake, config: &Config, now: i64) -> Option<Ta
             (view, Duty::Grants { guardrails: config.guardrails.clone() })
         }
         Function::CleanUpOrphans => {
+            let orphans = |missed_before: &BTreeSet<String>| View::FleetOrphans {
+                missed_before: missed_before.clone(),
+                round: Round::at(now, config.sweep_interval, config.drift_rounds),
+            };
             let view = match trigger {
                 Trigger::RoleDeleted { role } => View::RoleGone { name: role.name.clone() },
                 Trigger::FollowUp(FollowUp::RoleGone { name }) => View::RoleGone { name: name.clone() },
@@ -168,10 +177,11 @@ fn task(function: Function, wake: &Wake, config: &Config, now: i64) -> Option<Ta
                 | Trigger::FollowUp(FollowUp::ClusterDeleting { cluster }) => {
                     View::ClusterGone { cluster: cluster.clone() }
                 }
-                Trigger::Sweep => View::FleetOrphans,
+                Trigger::Sweep => orphans(&BTreeSet::new()),
+                Trigger::FollowUp(FollowUp::Orphans { roles_missed }) => orphans(roles_missed),
                 _ => return None,
             };
-            (view, Duty::Orphans { grace: config.orphan_grace, guardrails: config.guardrails.clone() })
+            (view, Duty::Orphans { settings: config.orphans, guardrails: config.guardrails.clone() })
         }
     };
     Some(Task { view, duty })

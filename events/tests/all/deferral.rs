@@ -67,6 +67,7 @@ fn follow_ups() -> Vec<FollowUp> {
         FollowUp::AgentStarting { cluster: cluster() },
         FollowUp::ClusterDeleting { cluster: cluster() },
         FollowUp::RoleGone { name: name() },
+        FollowUp::Orphans { roles_missed: [name(), "payments-batch".to_owned()].into() },
     ]
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jsonschema::Validator;
 use podgrant_core::model::Association;
-use podgrant_core::plan::{NodeCount, RevokeReason};
-use podgrant_core::{Change, Finding, FindingKind, Mark, Workload};
+use podgrant_core::plan::{NodeCount, OrphanStanding, RevokeReason, Standing};
+use podgrant_core::{Change, Finding, FindingKind, Mark, OrphanMark, RoleRecord, Workload};
 use podgrant_events::{Cause, Incoming, OutcomeEvent, SOURCE, Trigger, read};
 use serde_json::{Value, json};
 
@@ -47,6 +47,11 @@ fn parse(sample: &Value) -> OutcomeEvent {
         "Cluster Needs Attention" => OutcomeEvent::ClusterNeedsAttention(detail(sample)),
         "Deletions Withheld" => OutcomeEvent::DeletionsWithheld(detail(sample)),
         "Orphan Found" => OutcomeEvent::OrphanFound(detail(sample)),
+        "Orphan Marked" => OutcomeEvent::OrphanMarked(detail(sample)),
+        "Orphan Report" => OutcomeEvent::OrphanReport(detail(sample)),
+        "Orphan Unmarked" => OutcomeEvent::OrphanUnmarked(detail(sample)),
+        "Role Deleted" => OutcomeEvent::RoleDeleted(detail(sample)),
+        "Role Deletion Begun" => OutcomeEvent::RoleDeletionBegun(detail(sample)),
         "Orphan Removed" => OutcomeEvent::OrphanRemoved(detail(sample)),
         "Work Abandoned" => OutcomeEvent::WorkAbandoned(detail(sample)),
         other => panic!("{other}"),
@@ -77,7 +82,14 @@ fn may_be_absent(schema: &str, part: &str) -> bool {
     match (schema, part) {
         (_, "askedBy") | ("access-granted", "associationId") | ("agent-installed", "nodes") => true,
         // One without the other is refused by dependentRequired.
-        ("grant-refused" | "work-abandoned", "roleArn" | "cluster" | "subject") => true,
+        ("grant-refused" | "work-abandoned", "roleArn" | "cluster" | "subject")
+        | ("orphan-found", "cluster")
+        | (
+            "role-deleted" | "role-deletion-begun",
+            "lastUsed" | "description" | "permissionsBoundary" | "queue",
+        ) => true,
+        // A tag.
+        (_, part) if part.starts_with("podgrant~1") => true,
         _ => false,
     }
 }
@@ -88,7 +100,9 @@ fn mutilated(schema: &str, sample: &Value) -> Vec<Value> {
     fn nodes(value: &Value, place: &str, places: &mut Vec<String>) {
         places.push(place.to_owned());
         let fields = value.as_object().into_iter().flatten();
-        fields.for_each(|(key, inner)| nodes(inner, &format!("{place}/{key}"), places));
+        fields.for_each(|(key, inner)| {
+            nodes(inner, &format!("{place}/{}", key.replace('~', "~0").replace('/', "~1")), places);
+        });
     }
     let mut places = Vec::new();
     nodes(sample, "", &mut places);
@@ -252,6 +266,67 @@ fn every_change_is_announced_as_it_should_be() {
 }
 
 #[test]
+fn what_becomes_of_an_orphaned_role_is_announced() {
+    let role = mark().role_arn;
+    let orphan: OrphanMark = "2026-02-22T10:15:30Z AROAEXAMPLE".parse().unwrap();
+    let record = RoleRecord {
+        role_arn: role.clone(),
+        role_id: orphan.role_id.clone(),
+        path: "/".to_owned(),
+        created_at: 1_735_725_600,
+        last_used: None,
+        description: None,
+        max_session_duration: 3600,
+        permissions_boundary: None,
+        trust_policy: r#"{"Statement":[]}"#.to_owned(),
+        attached_policies: ["arn:aws:iam::aws:policy/ReadOnlyAccess".to_owned()].into(),
+        inline_policies: BTreeMap::new(),
+        tags: [("team".to_owned(), "payments".to_owned())].into(),
+    };
+    let delete = Change::DeleteRole { record: Box::new(record.clone()), mark: orphan.clone() };
+    let unmark = Change::UnmarkOrphan { role: role.clone(), mark: orphan.clone(), reason: "used".to_owned() };
+    let cases = [
+        (Change::MarkOrphan { role: role.clone(), mark: orphan.clone() }, "Orphan Marked"),
+        (unmark, "Orphan Unmarked"),
+        (delete.clone(), "Role Deleted"),
+    ];
+    for (change, detail_type) in &cases {
+        let event = OutcomeEvent::of_change(change, None, &cause()).unwrap();
+        check(&event);
+        assert_eq!((event.detail_type(), event.resources()), (*detail_type, vec![role.to_string()]));
+        assert!(event.detail().to_string().contains("2026-02-22T10:15:30Z"), "{}", event.detail());
+    }
+    // Before anything is gone, and of nothing else.
+    let before = OutcomeEvent::before_change(&delete, &cause()).unwrap();
+    check(&before);
+    assert_eq!(before.detail_type(), "Role Deletion Begun");
+    assert_eq!(serde_json::from_value::<RoleRecord>(before.detail()).unwrap(), record);
+    assert_eq!(OutcomeEvent::before_change(&cases[0].0, &cause()), None);
+}
+
+#[test]
+fn a_report_holds_what_an_event_holds_and_counts_the_rest() {
+    let standing = |text: String| OrphanStanding {
+        role_arn: mark().role_arn,
+        standing: Standing::Kept,
+        since: None,
+        until: None,
+        text,
+    };
+    assert_eq!(OutcomeEvent::of_orphans(&[], &cause()), None);
+    let two = vec![standing("short".to_owned()), standing("shorter".to_owned())];
+    let event = OutcomeEvent::of_orphans(&two, &cause()).unwrap();
+    check(&event);
+    assert_eq!((event.detail()["roles"].as_array().unwrap().len(), &event.detail()["more"]), (2, &json!(0)));
+    let many: Vec<_> = (0..2_000).map(|_| standing("x".repeat(200))).collect();
+    let event = OutcomeEvent::of_orphans(&many, &cause()).unwrap();
+    let (held, more) = (event.detail()["roles"].as_array().unwrap().len(), event.detail()["more"].clone());
+    assert_eq!(json!(2_000 - held), more);
+    // EventBridge takes 256 KB an entry.
+    assert!((100_000..200_000).contains(&event.detail().to_string().len()));
+}
+
+#[test]
 fn every_finding_is_announced_as_it_should_be() {
     use FindingKind::*;
     let kinds = [
@@ -281,6 +356,10 @@ fn every_finding_is_announced_as_it_should_be() {
         (SelfManagedAgent, None),
         (KubernetesUnseen, None),
         (OrphanRole, Some("Orphan Found")),
+        (OrphanKept, Some("Orphan Found")),
+        (HalfDeletedRole, Some("Orphan Found")),
+        (FalseOrphanMark, Some("Orphan Found")),
+        (DanglingAssociation, Some("Orphan Found")),
         (Withheld, None),
         (GaveUp, Some("Work Abandoned")),
     ];

@@ -48,6 +48,7 @@ impl Fault {
             When::Every => true,
             When::First(count) => self.seen <= count,
             When::Nth(number) => self.seen == number,
+            When::From(number) => self.seen >= number,
         }
     }
 }
@@ -68,6 +69,7 @@ enum When {
     Every,
     First(u64),
     Nth(u64),
+    From(u64),
 }
 
 #[derive(Clone)]
@@ -110,6 +112,13 @@ impl Matching {
     #[must_use]
     pub fn nth(mut self, number: u64) -> Self {
         self.when = When::Nth(number);
+        self
+    }
+
+    /// The matching call of this number, from 1, and all after it.
+    #[must_use]
+    pub fn from_nth(mut self, number: u64) -> Self {
+        self.when = When::From(number);
         self
     }
 

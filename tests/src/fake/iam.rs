@@ -58,6 +58,21 @@ pub(super) fn handle(state: &mut State, operation: &str, params: &Params) -> Ans
             }
             Ok(json!({"PolicyVersion": policy_version(&document)}))
         }
+        "AttachRolePolicy" => {
+            let arn = params.text("PolicyArn")?.to_owned();
+            let role = one(state, params)?;
+            role.attached_policies.retain(|attached| *attached != arn);
+            role.attached_policies.push(arn);
+            Ok(Value::Null)
+        }
+        "PutRolePolicy" => {
+            let policy =
+                (params.text("PolicyName")?.to_owned(), check_policy(params.text("PolicyDocument")?)?);
+            let role = one(state, params)?;
+            role.inline_policies.retain(|(name, _)| *name != policy.0);
+            role.inline_policies.push(policy);
+            Ok(Value::Null)
+        }
         "DetachRolePolicy" | "DeleteRolePolicy" | "RemoveRoleFromInstanceProfile" => {
             take_off(state, operation, params)
         }
@@ -225,6 +240,11 @@ fn create(state: &mut State, params: &Params) -> Answer {
     let mut role = Role::named(name).path(path).trust_policy(policy);
     role.permissions_boundary = params.opt("PermissionsBoundary")?.unwrap_or_default().to_owned();
     role.description = params.opt("Description")?.unwrap_or_default().to_owned();
+    if let Some(seconds) = params.opt("MaxSessionDuration")? {
+        let seconds = seconds.parse().ok().filter(|seconds| (3600..=43_200).contains(seconds));
+        role.max_session_duration =
+            seconds.ok_or_else(|| params.refuse("MaxSessionDuration is 3600 to 43200".to_owned()))?;
+    }
     role.tags = tags;
     let role = state.put_role(role);
     let mut shown = brief(role);
@@ -371,7 +391,7 @@ fn brief(role: &Role) -> Value {
         "Arn": role.arn(),
         "CreateDate": date(role.created_at),
         "AssumeRolePolicyDocument": encoded(&role.trust_policy),
-        "MaxSessionDuration": 3600,
+        "MaxSessionDuration": role.max_session_duration,
     });
     if !role.description.is_empty() {
         shown["Description"] = role.description.as_str().into();

@@ -452,6 +452,8 @@ pub struct Role {
     pub inline_policies: Vec<(String, String)>,
     pub instance_profiles: Vec<String>,
     pub permissions_boundary: String,
+    /// In seconds.
+    pub max_session_duration: i64,
     pub(super) hidden_reads: u32,
     pub(super) hidden_from_eks: u32,
     pub(super) stale: Option<(u32, Tags, String)>,
@@ -473,6 +475,7 @@ impl Role {
             inline_policies: Vec::new(),
             instance_profiles: Vec::new(),
             permissions_boundary: String::new(),
+            max_session_duration: 3600,
             hidden_reads: 0,
             hidden_from_eks: 0,
             stale: None,
@@ -488,6 +491,8 @@ impl Role {
         trust_policy,
         /// The ARN of its permissions boundary.
         permissions_boundary,
+        /// What it says of itself.
+        description,
     }
     tag!();
 

@@ -20,7 +20,7 @@ pub const IAM_REGION: &str = "us-east-1";
 pub const FUNCTIONS: [&str; 3] = ["install-agent", "reconcile-associations", "clean-up-orphans"];
 
 /// How long anything may take: far more than it does.
-pub(super) const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// A deployed podgrant.
 pub struct Deployment {

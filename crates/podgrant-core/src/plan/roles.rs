@@ -221,6 +221,11 @@ impl RoleJudgement<'_> {
         })
     }
 
+    /// The clusters that its grants name, in words.
+    fn clusters(&self) -> String {
+        self.names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+
     fn change(&self, now: i64) -> Option<Change> {
         let role = || self.role.arn.clone();
         match (&self.fate, &self.mark) {
@@ -262,10 +267,7 @@ impl RoleJudgement<'_> {
                 ),
             ));
         }
-        let gone = || {
-            let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
-            format!("every cluster that its grants name is gone ({})", names.join(", "))
-        };
+        let gone = || format!("every cluster that its grants name is gone ({})", self.clusters());
         let by_hand = "take its tags away, or delete the role, if nothing else uses it";
         let asked = format!("{} = delete", keys.key("on-orphan"));
         let left = |what: String| Some((FindingKind::OrphanRole, format!("{}; {by_hand}{what}", gone())));
@@ -496,7 +498,11 @@ fn held_by(role: &RoleArn, association: &Association) -> String {
 /// A line of a report, for a person.
 impl fmt::Display for RoleJudgement<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "role {}: {}", self.role.arn.role_name(), self.fate)?;
+        write!(f, "role {}: ", self.role.arn.role_name())?;
+        if !matches!(self.fate, RoleFate::Lives(_) | RoleFate::Unknown { .. }) {
+            write!(f, "every cluster that its grants name is gone ({}); ", self.clusters())?;
+        }
+        write!(f, "{}", self.fate)?;
         match &self.mark {
             Some(mark) => write!(f, "  (orphaned since {})", rfc3339(mark.since)),
             None => Ok(()),
