@@ -80,10 +80,16 @@ async fn every_log_line_is_json_and_every_message_has_one_that_tells_its_end() -
 
         for function in FUNCTIONS {
             let mut ends: Vec<(Value, Value)> = Vec::new();
+            let mut measured = 0;
             for line in podgrant.log_lines(function).await?.iter().filter(|line| !is_lambdas(line)) {
                 let logged: Value =
                     serde_json::from_str(line).with_context(|| format!("{function}: {line}"))?;
                 ensure!(logged.is_object(), "{function}: {line}");
+                if let Some(metrics) = logged["_aws"]["CloudWatchMetrics"].as_array() {
+                    same("the namespace", &metrics[0]["Namespace"], &json!("podgrant"))?;
+                    same("the dimension", &logged["function"], &json!(function))?;
+                    measured += 1;
+                }
                 if logged["message"] != "message" {
                     continue;
                 }
@@ -92,6 +98,7 @@ async fn every_log_line_is_json_and_every_message_has_one_that_tells_its_end() -
                 ensure!(logged["level"].is_string(), "{line}");
                 ends.push((logged["trigger"].clone(), logged["outcome"].clone()));
             }
+            same("as many messages as were measured", measured, ends.len())?;
             let swept = ends.iter().any(|(trigger, outcome)| {
                 trigger.as_str().is_some_and(|t| t.contains("sweep")) && outcome == "done"
             });

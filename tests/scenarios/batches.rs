@@ -1,8 +1,10 @@
 //! What Lambda hands over and gets back: batches, bare events, dry runs, deadlines.
 
+use std::sync::{Arc, Mutex};
+
 use insta::assert_snapshot;
 use podgrant_runtime::Function::{self, CleanUpOrphans, InstallAgent, ReconcileAssociations};
-use podgrant_runtime::batch;
+use podgrant_runtime::{Metrics, batch};
 use podgrant_tests::fake::{Fault, Gate};
 use serde_json::{Value, json};
 
@@ -32,6 +34,38 @@ async fn of_three_messages_the_poison_and_the_malformed_fail_and_the_good_one_is
     let answered = answer(&w, ReconcileAssociations, batch_of(&["poison", &malformed, &good])).await;
     assert_eq!(answered, failures(&["m-1", "m-2"]));
     assert_eq!(w.access(EU, "prod-eu"), ["payments/api payments-api"]);
+}
+
+#[tokio::test]
+async fn each_message_is_measured_once() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let mut w = World::with(&[("PODGRANT_MAX_DELETIONS", "0")]).await;
+    w.given(role("leaving", "apps/leaving@prod-eu")).await;
+    w.aws.untag_role("leaving", "podgrant/grant");
+    w.payments_api("payments/api@prod-eu payments/Api@prod-eu");
+    w.aws.fault(Fault::on("iam", "GetRole").with("RoleName", "throttled").throttle());
+    let into = Arc::clone(&told);
+    w.metrics = Metrics::from_fn(move |line| into.lock().unwrap().push(line.to_owned()));
+    let events = ["payments-api", "leaving", "throttled"].map(|name| role_tagged(name).to_string());
+    let bodies = [&*events[0], &events[1], &events[2], "poison"];
+    answer(&w, ReconcileAssociations, batch_of(&bodies)).await;
+    answer(&w, ReconcileAssociations, sweep()).await;
+    let lines: Vec<Value> =
+        told.lock().unwrap().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let numbers = |line: &Value| {
+        let numbers =
+            line.as_object().unwrap().iter().filter(|(name, _)| *name != "_aws" && *name != "function");
+        numbers.map(|(name, number)| format!("{name}={number}")).collect::<Vec<_>>().join(" ")
+    };
+    let numbers: Vec<String> = lines.iter().map(numbers).collect();
+    assert_snapshot!(numbers.join("\n"), @"
+    Changes=1 Refusals=1
+    Withheld=1
+    NotYet=1 Throttled=1
+    Failures=1
+    Refusals=1 SweepsCompleted=1 Withheld=1
+    ");
+    assert!(lines.iter().all(|line| line["function"] == "reconcile-associations"));
 }
 
 #[tokio::test]

@@ -44,7 +44,7 @@ use podgrant_events::{Incoming, read};
 use podgrant_runtime::Function::{CleanUpOrphans, ReconcileAssociations};
 use podgrant_runtime::flow::Origin;
 use podgrant_runtime::report::Ending;
-use podgrant_runtime::{Clock, Config, Flow, Function, Report};
+use podgrant_runtime::{Clock, Config, Flow, Function, Metrics, Report};
 use podgrant_tests::fake::{Association, Cluster, FakeAws, Pass, Role, Turnstile, Waiting};
 use serde_json::{Value, json};
 
@@ -265,7 +265,8 @@ fn flow(function: Function, turnstile: &Turnstile, now: &Arc<AtomicI64>) -> Flow
     let aws =
         Aws::new(&sdk, &config.regions, config.tag_keys.clone()).with_guardrails(config.guardrails.clone());
     let now = Arc::clone(now);
-    Flow { function, aws, config, clock: Clock::from_fn(move || now.load(Ordering::Relaxed) * 1000) }
+    let clock = Clock::from_fn(move || now.load(Ordering::Relaxed) * 1000);
+    Flow { function, aws, config, clock, metrics: Metrics::nowhere() }
 }
 
 impl Case {

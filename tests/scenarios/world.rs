@@ -18,7 +18,7 @@ use podgrant_events::{
 };
 use podgrant_runtime::flow::Origin;
 use podgrant_runtime::report::Ending;
-use podgrant_runtime::{Clock, Config, Flow, Function, Report};
+use podgrant_runtime::{Clock, Config, Flow, Function, Metrics, Report};
 use podgrant_tests::fake::{Calls, Cluster, Event, FakeAws, Message, Role};
 use serde_json::{Value, json};
 
@@ -39,6 +39,8 @@ pub struct World {
     pub time_left: i64,
     /// How install-agent looks beyond EKS's own word, if it does.
     pub lookout: Option<Lookout>,
+    /// Where metrics go: nowhere, unless a test listens.
+    pub metrics: Metrics,
     queue: Mutex<Vec<Value>>,
     told: Mutex<Vec<Event>>,
 }
@@ -89,6 +91,7 @@ impl World {
             now,
             time_left: 60,
             lookout: None,
+            metrics: Metrics::nowhere(),
             told: Mutex::default(),
             queue: Mutex::default(),
         }
@@ -113,7 +116,7 @@ impl World {
             .with_lookout(lookout);
         let now = Arc::clone(&self.now);
         let clock = Clock::from_fn(move || now.load(Ordering::Relaxed) * 1000);
-        Flow { function, aws, config: self.config.clone(), clock }
+        Flow { function, aws, config: self.config.clone(), clock, metrics: self.metrics.clone() }
     }
 
     pub fn deadline(&self) -> i64 {

@@ -25,7 +25,7 @@ pub async fn answer(flow: &Flow, payload: Value, deadline: i64) -> Result<Value,
             Err(problem) => {
                 let nothing =
                     Report::of_nothing(flow.function.name(), DIRECT_INVOKE, Ending::Malformed, problem);
-                ended(DIRECT_INVOKE, nothing)
+                ended(flow, DIRECT_INVOKE, nothing)
             }
         };
         return Ok(serde_json::to_value(report)?);
@@ -95,7 +95,11 @@ async fn serve_message(flow: &Flow, message: &SqsMessage, deadline: i64) -> Repo
         Ok(event) => serve(flow, &event, message_id, Origin::Queue, deadline).await,
         Err(error) => {
             let reason = format!("the message's body is not JSON: {error}");
-            ended(message_id, Report::of_nothing(flow.function.name(), message_id, Ending::Malformed, reason))
+            ended(
+                flow,
+                message_id,
+                Report::of_nothing(flow.function.name(), message_id, Ending::Malformed, reason),
+            )
         }
     }
 }
@@ -115,7 +119,7 @@ async fn serve(flow: &Flow, event: &Value, message_id: &str, origin: Origin, dea
                     }
                     _ => Ending::Failed,
                 };
-                return ended(message_id, nothing(ending, reason));
+                return ended(flow, message_id, nothing(ending, reason));
             }
             let limit = Duration::from_millis(u64::try_from(left - TO_ANSWER_MS).unwrap_or_default());
             // A panic is a bug, and one message's bug: its batch goes on.
@@ -132,11 +136,12 @@ async fn serve(flow: &Flow, event: &Value, message_id: &str, origin: Origin, dea
         Ok(Incoming::Ignored { reason }) => nothing(Ending::Dropped, reason),
         Err(malformed) => nothing(Ending::Malformed, malformed.to_string()),
     };
-    ended(message_id, report)
+    ended(flow, message_id, report)
 }
 
 /// One line for each message, whatever its end.
-fn ended(message_id: &str, report: Report) -> Report {
+fn ended(flow: &Flow, message_id: &str, report: Report) -> Report {
+    flow.metrics.tell(&report, flow.clock.millis());
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let trigger = serde_json::to_value(&report.trigger).unwrap_or_default();
     let cluster = match (&trigger["cluster"]["region"], &trigger["cluster"]["name"]) {

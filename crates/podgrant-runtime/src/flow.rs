@@ -13,6 +13,7 @@ use podgrant_events::{Cause, OutcomeEvent, Trigger, Wake, deferred};
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::report::{ChangeReport, Ending, Report};
 use crate::scope::{Function, Task, scope};
 
@@ -35,6 +36,7 @@ pub struct Flow {
     pub aws: Aws,
     pub config: Config,
     pub clock: Clock,
+    pub metrics: Metrics,
 }
 
 /// Where a message came from, and so where its unfinished work can go.
@@ -193,6 +195,7 @@ impl Flow {
             parts,
             unchanged: approved.unchanged(),
             orphans: orphans.to_vec(),
+            throttled: snapshot.gaps.iter().any(|gap| gap.throttled),
             duration_ms: 0,
         }
     }
@@ -201,10 +204,12 @@ impl Flow {
     /// back after a while, all else is delivered again.
     async fn unobserved(&self, task: &Task, wake: &Wake, origin: Origin, error: &AwsError) -> Report {
         let name = self.function.name();
-        let failed = |reason| Report::of_nothing(name, &wake.id, Ending::Failed, reason);
+        let throttled = error.is(Meaning::Throttled);
+        let failed =
+            |reason| Report { throttled, ..Report::of_nothing(name, &wake.id, Ending::Failed, reason) };
         let began = wake.began.unwrap_or_else(|| self.clock.seconds());
         let wait = match task.again() {
-            Some(follow_up) if error.is(Meaning::Throttled) => Wait { reason: error.to_string(), follow_up },
+            Some(follow_up) if throttled => Wait { reason: error.to_string(), follow_up },
             _ => return failed(error.to_string()),
         };
         if matches!(self.patience(&wait, wake, began), Patience::Left)
@@ -214,7 +219,8 @@ impl Flow {
         } else if !matches!(self.patience(&wait, wake, began), Patience::Left) {
             return failed(wait.reason);
         }
-        let mut report = Report::of_nothing(name, &wake.id, Ending::NotYet, wait.reason.clone());
+        let nothing = Report::of_nothing(name, &wake.id, Ending::NotYet, wait.reason.clone());
+        let mut report = Report { throttled, ..nothing };
         report.waiting.push(wait.reason);
         report
     }

@@ -13,12 +13,14 @@ pub mod batch;
 pub mod clock;
 pub mod config;
 pub mod flow;
+pub mod metrics;
 pub mod report;
 pub mod scope;
 
 pub use clock::Clock;
 pub use config::{Config, ConfigError};
 pub use flow::Flow;
+pub use metrics::Metrics;
 pub use podgrant_aws::Lookout;
 pub use report::Report;
 pub use scope::Function;
@@ -39,7 +41,8 @@ pub fn run(function: Function, lookout: Option<Lookout>) -> Result<(), lambda_ru
             .with_guardrails(config.guardrails.clone())
             .with_orphan_settings(config.orphans)
             .with_lookout(lookout);
-        let flow = Arc::new(Flow { function, aws, config, clock: Clock::system() });
+        let metrics = Metrics::into_the_log();
+        let flow = Arc::new(Flow { function, aws, config, clock: Clock::system(), metrics });
         lambda_runtime::run(service_fn(|event: LambdaEvent<serde_json::Value>| {
             let flow = Arc::clone(&flow);
             async move {

@@ -34,6 +34,9 @@ pub struct Report {
     /// Every orphaned role and how it stands, where the whole fleet was looked at for them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub orphans: Vec<OrphanStanding>,
+    /// Whether AWS had too many calls for some of what was to be read.
+    #[serde(skip)]
+    pub throttled: bool,
     pub duration_ms: i64,
 }
 
@@ -93,6 +96,7 @@ impl Report {
             parts: Vec::new(),
             unchanged: 0,
             orphans: Vec::new(),
+            throttled: false,
             duration_ms: 0,
         }
     }
@@ -109,6 +113,7 @@ impl Report {
         self.waiting.extend(part.waiting);
         self.unchanged += part.unchanged;
         self.orphans.extend(part.orphans);
+        self.throttled |= part.throttled;
     }
 
     /// Puts a later look at the same things in place of this one; what was done stays done.
@@ -124,6 +129,7 @@ impl Report {
         let lost: Vec<Finding> = lost.collect();
         self.findings.extend(lost);
         self.waiting.extend(earlier.waiting);
+        self.throttled |= earlier.throttled;
     }
 
     /// Whether the message must stay on its queue.
