@@ -112,8 +112,8 @@ pub struct OrphanReport {
 
 /// A role in full: with it the role can be made again, under another unique id.
 ///
-/// Where its own tag `podgrant/orphaned-since` ends in `begun`, an earlier deletion did not come to its end: what it
-/// lost then is in the event that was told then.
+/// Several that were begun of one unique id: earlier ones did not come to their end, and the first holds what the later
+/// ones no longer have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RoleDeletion {

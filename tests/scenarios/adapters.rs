@@ -256,7 +256,7 @@ async fn tags_copied_from_another_cluster_make_nothing_ours() {
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     sqs eu-west-1 SendMessageBatch podgrant 1
-    > in 5 s, attempt 1, began 0 s ago: Orphans { roles_missed: {"payments-api"} }
+    > in 60 s, attempt 1, began 0 s ago: Orphans { roles_missed: {"payments-api"} }
 
     done
     - eu-west-1/prod-eu  payments/api  role payments-api  (role gone) => done

@@ -296,7 +296,7 @@ async fn a_sweep_finds_associations_whose_role_is_gone_or_replaced() {
     1 x tagging eu-west-1 GetResources
     1 x tagging us-east-1 GetResources
     * Orphan Removed eu-west-1/prod-eu apps/replaced replaced role-replaced
-    > in 5 s, attempt 1, began 0 s ago: Orphans { roles_missed: {"gone"} }
+    > in 60 s, attempt 1, began 0 s ago: Orphans { roles_missed: {"gone"} }
     "#);
     w.pass(60);
     assert_snapshot!(w.counted(CleanUpOrphans, &w.next_message()).await, @"
@@ -374,7 +374,7 @@ async fn a_role_that_a_listing_left_out_keeps_its_associations() {
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 DescribePodIdentityAssociation prod-eu a-000000000000001
     sqs eu-west-1 SendMessageBatch podgrant 1
-    > in 5 s, attempt 1, began 0 s ago: Orphans { roles_missed: {"payments-api"} }
+    > in 60 s, attempt 1, began 0 s ago: Orphans { roles_missed: {"payments-api"} }
 
     done
     = 1 unchanged
@@ -415,7 +415,7 @@ async fn a_role_whose_clusters_never_came_is_an_orphan_after_its_grace() {
     events eu-west-1 PutEvents 2
     * Orphan Found payments-api orphan-role
     * Orphan Report
-      role payments-api: it is only reported: its tags do not ask for more
+      role payments-api: every cluster that its grants name is gone (never-came); it is only reported: its tags do not ask for more
     ");
 }
 

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use insta::assert_snapshot;
 use podgrant_aws::Lookout;
 use podgrant_core::agent::pods::{AgentPods, KubernetesAccess, Unseen};
-use podgrant_runtime::Clock;
+use podgrant_runtime::{Clock, Function};
 use podgrant_tests::fake::{Addon, Cluster};
 use podgrant_tests::local_kubernetes::LocalKubernetes;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
-use crate::world::{ACCESS_KEY, EU, NOW, SECRET_KEY, World, sample};
+use crate::world::{EU, NOW, SECRET_KEY, World, access_key, sample};
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/podgrant/install-agent";
 const SEE_NODES: &str = "infra/kubernetes/see-nodes.yaml";
@@ -59,7 +59,7 @@ fn let_in(server: &LocalKubernetes, w: &World, cluster: &str) {
         .map(|policy| json!({"policy": policy.arn.rsplit('/').next(), "namespaces": policy.namespaces}))
         .collect();
     let credentials = entry.map(|entry| {
-        json!({ACCESS_KEY: {
+        json!({(access_key(Function::InstallAgent)): {
             "secret": SECRET_KEY,
             "arn": "arn:aws:sts::111122223333:assumed-role/install-agent/test",
             "groups": entry.kubernetes_groups,
@@ -168,7 +168,7 @@ async fn who_is_known_and_may_not_look_is_told_so() {
     let w = world(&server).await;
     let_in(&server, &w, "prod-eu");
     look(&w).await;
-    let known = json!({ACCESS_KEY: {"secret": SECRET_KEY, "arn": "arn:aws:sts::111122223333:assumed-role/install-agent/test"}});
+    let known = json!({(access_key(Function::InstallAgent)): {"secret": SECRET_KEY, "arn": "arn:aws:sts::111122223333:assumed-role/install-agent/test"}});
     server.know(&json!({"cluster": "prod-eu", "credentials": known})).unwrap();
     assert_snapshot!(look(&w).await, @r#"
     done
@@ -264,7 +264,7 @@ async fn access_of_the_group(server: &LocalKubernetes) -> Option<KubernetesAcces
         return None;
     }
     let policy = json!({"policy": "AmazonEKSViewPolicy", "namespaces": ["kube-system"]});
-    let known = json!({ACCESS_KEY: {
+    let known = json!({(access_key(Function::InstallAgent)): {
         "secret": SECRET_KEY, "arn": "arn:aws:sts::111122223333:assumed-role/a/b", "groups": ["podgrant"], "policies": [policy],
     }});
     server.know(&json!({"cluster": "prod-eu", "credentials": known})).unwrap();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_eks::config::SharedCredentialsProvider;
 use podgrant_aws::{Aws, Lookout};
 use podgrant_core::outcome::FollowUp;
 use podgrant_core::{Verdict, Workload};
@@ -26,9 +27,14 @@ use serde_json::{Value, json};
 pub const NOW: i64 = 1_772_446_530;
 pub const EU: &str = "eu-west-1";
 pub const US: &str = "us-east-1";
-pub const ACCESS_KEY: &str = "AKIDSCENARIOS";
+const ACCESS_KEY: &str = "AKIDSCENARIOS";
 pub const SECRET_KEY: &str = "no-secret";
 pub const QUEUE: &str = "https://sqs.eu-west-1.amazonaws.com/111122223333/podgrant";
+
+/// Whom a function is known as.
+pub fn access_key(function: Function) -> String {
+    format!("{ACCESS_KEY}.{}", function.name())
+}
 
 pub struct World {
     pub aws: FakeAws,
@@ -108,9 +114,14 @@ impl World {
     }
 
     pub fn flow(&self, function: Function) -> Flow {
+        // Each by its own key, as each has its own role on AWS: what it asks for is compared with that role's policy.
+        let key = access_key(function);
+        let credentials = aws_sdk_eks::config::Credentials::new(key, SECRET_KEY, None, None, "scenarios");
+        let sdk = self.sdk.to_builder();
+        let sdk = sdk.credentials_provider(SharedCredentialsProvider::new(credentials)).build();
         let lookout = self.lookout.clone().filter(|_| function == Function::InstallAgent);
         let lookout = lookout.map(|lookout| self.config.kubernetes.applied_to(lookout));
-        let aws = Aws::new(&self.sdk, &self.config.regions, self.config.tag_keys.clone())
+        let aws = Aws::new(&sdk, &self.config.regions, self.config.tag_keys.clone())
             .with_guardrails(self.config.guardrails.clone())
             .with_orphan_settings(self.config.orphans)
             .with_lookout(lookout);

@@ -10,7 +10,7 @@ use std::{env, fs};
 use anyhow::{Context, Result, bail};
 
 /// The functions, which are also their packages and their folders.
-const FUNCTIONS: [&str; 3] = ["install-agent", "reconcile-associations", "clean-up-orphans"];
+pub const FUNCTIONS: [&str; 3] = ["install-agent", "reconcile-associations", "clean-up-orphans"];
 
 /// How often a line says that the build goes on, where there is no terminal.
 const EVERY: Duration = Duration::from_secs(15);

@@ -1,4 +1,4 @@
-//! The Python side of the local AWS: a virtual environment at pinned versions.
+//! Python's packages, in virtual environments at pinned versions: the local AWS, and tools.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,23 +9,31 @@ use anyhow::{Context, Result, bail};
 /// The oldest Python that the pinned packages take.
 const OLDEST_PYTHON: (u32, u32) = (3, 10);
 
-/// Makes the virtual environment, once for each content of requirements.txt, and
+/// Makes the local AWS's environment, and returns its `bin` folder.
+///
+/// # Errors
+/// As [`environment`].
+pub fn install(root: &Path) -> Result<PathBuf> {
+    environment(root, "tests/local-aws/requirements.txt", "target/local-aws/venv")
+}
+
+/// Makes a virtual environment, once for each content of its requirements, and
 /// returns its `bin` folder.
 ///
 /// # Errors
 /// No Python, one that is too old or without venv, or no way to the package index.
-pub fn install(root: &Path) -> Result<PathBuf> {
-    let requirements = root.join("tests/local-aws/requirements.txt");
+pub fn environment(root: &Path, requirements: &str, venv: &str) -> Result<PathBuf> {
+    let requirements = root.join(requirements);
     let wanted =
         fs::read_to_string(&requirements).with_context(|| format!("reading {}", requirements.display()))?;
-    let venv = root.join("target/local-aws/venv");
+    let venv = root.join(venv);
     let bin = venv.join("bin");
     let stamp = venv.join("podgrant-requirements.txt");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(bin);
     }
     let python = python()?;
-    eprintln!("Installing the local AWS into {} …", venv.display());
+    eprintln!("Installing {} into {} …", requirements.display(), venv.display());
     if venv.exists() {
         fs::remove_dir_all(&venv).with_context(|| format!("removing the old {}", venv.display()))?;
     }
@@ -35,7 +43,7 @@ pub fn install(root: &Path) -> Result<PathBuf> {
     run(Command::new(bin.join("python"))
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
         .arg(&requirements))
-    .context("installing the packages of tests/local-aws/requirements.txt")?;
+    .with_context(|| format!("installing the packages of {}", requirements.display()))?;
     fs::write(&stamp, wanted).with_context(|| format!("writing {}", stamp.display()))?;
     Ok(bin)
 }

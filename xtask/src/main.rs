@@ -5,9 +5,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod build;
+mod dist;
 mod local_aws;
 mod local_kubernetes;
 mod run;
+
+use dist::Architecture;
 
 /// podgrant's own commands. Each installs what it needs under target/, from package registries only.
 #[derive(Parser)]
@@ -30,12 +33,19 @@ enum Command {
         /// Only the tests whose names hold this (Rust tests only).
         filter: Option<String>,
     },
+    /// Builds what is deployed: target/dist/<function>-<architecture>.zip, with checksums.
+    Dist {
+        /// For which architectures; arm64 needs `rustup target add aarch64-unknown-linux-gnu`.
+        #[arg(long = "arch", value_enum, default_values = ["arm64", "x86_64"])]
+        architectures: Vec<Architecture>,
+    },
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Demo { keep } => run::demo(keep),
         Command::Test { filter } => run::test(filter.as_deref()),
+        Command::Dist { architectures } => dist::dist(&architectures),
     };
     match done {
         Ok(code) => code,

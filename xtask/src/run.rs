@@ -1,5 +1,6 @@
 //! The demo and the tests.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -46,7 +47,18 @@ pub fn test(filter: Option<&str>) -> Result<ExitCode> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["test", "--workspace", "--profile", "local", "--no-fail-fast"]).args(filter);
     let tests = with_local_aws(cargo.current_dir(&root), &root, &bin);
+    // What each function asks AWS for in all scenarios together, to be compared with its policy.
+    let calls = root.join("target/tmp/calls.txt");
+    let _ = fs::remove_file(&calls);
+    fs::create_dir_all(root.join("target/tmp"))?;
+    tests.env("PODGRANT_CALLS_FILE", &calls);
     failed.extend(local_aws::run(with_kubernetes(tests, &kubernetes)).err());
+    if filter.is_none() && failed.is_empty() {
+        eprintln!("Comparing what the functions ask for with what their policies allow …");
+        let mut python = Command::new(bin.join("python"));
+        python.arg("-B").arg(root.join("infra/compare_calls.py")).arg(&calls);
+        failed.extend(local_aws::run(&mut python).err());
+    }
 
     for error in &failed {
         eprintln!("failed: {error:#}");
@@ -95,7 +107,7 @@ fn with_local_aws<'a>(command: &'a mut Command, root: &Path, bin: &Path) -> &'a 
     command.env("PODGRANT_ROOT", root).env("PODGRANT_LOCAL_AWS_BIN", bin)
 }
 
-fn root() -> Result<PathBuf> {
+pub fn root() -> Result<PathBuf> {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     Ok(xtask.parent().context("xtask has no parent folder")?.to_owned())
 }

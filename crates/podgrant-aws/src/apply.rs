@@ -60,7 +60,8 @@ impl Aws {
                     } else if time_is_up() {
                         (Verdict::Unbegun, None)
                     } else {
-                        let (verdict, association) = self.change(change, snapshot, &cause, keep).await;
+                        let (verdict, association) =
+                            self.change(change, snapshot, &cause, keep, &time_is_up).await;
                         (in_time(change, verdict, occasion.attempt), association)
                     };
                     Outcome { change: change.clone(), verdict, association }
@@ -74,7 +75,14 @@ impl Aws {
         outcomes
     }
 
-    async fn change(&self, change: &Change, snapshot: &Snapshot, cause: &str, keep: &Keep<'_>) -> Ended {
+    async fn change(
+        &self,
+        change: &Change,
+        snapshot: &Snapshot,
+        cause: &str,
+        keep: &Keep<'_>,
+        time_is_up: &impl Fn() -> bool,
+    ) -> Ended {
         let result = match change {
             Change::Create { workload, mark } => match self.create(workload, mark, cause).await {
                 Err(error) if error.is(Meaning::AlreadyExists) => {
@@ -99,7 +107,7 @@ impl Aws {
             Change::MarkOrphan { role, mark } => self.mark_orphan(role, mark, snapshot).await,
             Change::UnmarkOrphan { role, mark, .. } => self.unmark_orphan(role, mark).await,
             Change::DeleteRole { record, mark } => {
-                self.delete_role(change, record, mark, snapshot, keep).await
+                self.delete_role(record, mark, snapshot, keep(change), time_is_up).await
             }
             // Installed is not healthy yet: someone has to come back and look.
             Change::InstallAgent { cluster, version, configuration, overwrite } => {

@@ -80,11 +80,11 @@ pub fn guard(plan: Plan, snapshot: &Snapshot, keys: &TagKeys, limits: &Limits) -
             None => approved.push(change),
         }
     }
-    if let Some(reason) = over_the_limit(&approved, snapshot, keys, limits) {
-        let (taking, giving) = approved.into_iter().partition(Change::takes_away);
-        approved = giving;
-        let taking: Vec<Change> = taking;
-        withheld.extend(taking.into_iter().map(|change| (change, reason.clone())));
+    // Each kind by itself: roles that are tidied up hold up no association that must go.
+    for loss in losses(&approved, snapshot, keys, limits) {
+        let (taken, left): (Vec<Change>, Vec<Change>) = approved.into_iter().partition(loss.0);
+        approved = left;
+        withheld.extend(taken.into_iter().map(|change| (change, loss.1.clone())));
     }
     findings.extend(withheld.into_iter().map(|(change, reason)| Finding {
         kind: FindingKind::Withheld,
@@ -229,17 +229,18 @@ fn blind(change: &Change, snapshot: &Snapshot) -> Option<String> {
     })
 }
 
-/// Why none of what would be taken away is.
-fn over_the_limit(
-    changes: &[Change],
-    snapshot: &Snapshot,
-    keys: &TagKeys,
-    limits: &Limits,
-) -> Option<String> {
+/// Whether a change is a loss of one kind.
+type Kind = fn(&Change) -> bool;
+
+/// Which kinds of loss are too many, and why none of a kind is allowed.
+fn losses(changes: &[Change], snapshot: &Snapshot, keys: &TagKeys, limits: &Limits) -> Vec<(Kind, String)> {
+    let of_associations = |change: &Change| change.existing().is_some() && change.takes_away();
+    // One whose deletion was begun was allowed before, and is the worse for waiting.
+    let of_roles = |change: &Change| matches!(change, Change::DeleteRole { mark, .. } if !mark.begun);
     // Agents are not counted: each is removed at the word of its own cluster's tag.
     let associations = Loss {
         what: "associations",
-        lost: changes.iter().filter(|c| c.existing().is_some() && c.takes_away()).count(),
+        lost: changes.iter().filter(|change| of_associations(change)).count(),
         of: "managed associations",
         most: limits.deletions,
         variable: "PODGRANT_MAX_DELETIONS",
@@ -247,7 +248,7 @@ fn over_the_limit(
     };
     let roles = Loss {
         what: "roles",
-        lost: changes.iter().filter(|c| matches!(c, Change::DeleteRole { .. })).count(),
+        lost: changes.iter().filter(|change| of_roles(change)).count(),
         of: "roles with grants",
         most: limits.role_deletions,
         variable: "PODGRANT_MAX_ROLE_DELETIONS",
@@ -259,9 +260,15 @@ fn over_the_limit(
         tags.filter(|tags| !tags.grants.is_empty()).count()
     };
     let all_roles = snapshot.scope.roles.is_none();
-    associations
-        .too_many(all_roles, || in_view() + snapshot.managed_elsewhere, limits)
-        .or_else(|| roles.too_many(all_roles, asking, limits))
+    let managed = || in_view() + snapshot.managed_elsewhere;
+    let of_associations: Kind = of_associations;
+    [
+        associations.too_many(all_roles, managed, limits).map(|reason| (of_associations, reason)),
+        roles.too_many(all_roles, asking, limits).map(|reason| (of_roles as Kind, reason)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// What a pass would take away of one kind of thing.

@@ -299,13 +299,9 @@ impl Change {
                 FollowUp::Role { name: mark.role_arn.role_name().to_owned() }
             }
             Self::AmendTrust { role, .. } => FollowUp::Role { name: role.role_name().to_owned() },
-            // Whether it is gone meanwhile, and leaves associations; otherwise only the next sweep, which
-            // sees everything, judges it again.
-            Self::MarkOrphan { role, .. } | Self::UnmarkOrphan { role, .. } => {
-                FollowUp::RoleGone { name: role.role_name().to_owned() }
-            }
-            Self::DeleteRole { record, .. } => {
-                FollowUp::RoleGone { name: record.role_arn.role_name().to_owned() }
+            // Only who sees everything can judge it again.
+            Self::MarkOrphan { .. } | Self::UnmarkOrphan { .. } | Self::DeleteRole { .. } => {
+                FollowUp::Orphans { roles_missed: BTreeSet::new() }
             }
             Self::Revoke { association, reason } => {
                 let name = association.mark.as_ref().map(|mark| mark.role_arn.role_name().to_owned());

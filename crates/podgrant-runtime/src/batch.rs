@@ -21,7 +21,9 @@ use crate::report::{Ending, Report};
 pub async fn answer(flow: &Flow, payload: Value, deadline: i64) -> Result<Value, lambda_runtime::Error> {
     if payload.get("Records").is_none() {
         let report = match allowing(flow, &payload) {
-            Ok(flow) => serve(&flow, &payload, DIRECT_INVOKE, Origin::Invoke, deadline).await,
+            Ok((flow, allowed)) => {
+                serve(&flow, &payload, DIRECT_INVOKE, Origin::Invoke { allowed }, deadline).await
+            }
             Err(problem) => {
                 let nothing =
                     Report::of_nothing(flow.function.name(), DIRECT_INVOKE, Ending::Malformed, problem);
@@ -53,10 +55,10 @@ struct Allowance {
     share: Option<f64>,
 }
 
-/// The flow, with the limits on loss that this invoke asks for.
-fn allowing(flow: &Flow, payload: &Value) -> Result<Flow, String> {
+/// The flow, with the limits on loss that this invoke asks for, and whether it asks for any.
+fn allowing(flow: &Flow, payload: &Value) -> Result<(Flow, bool), String> {
     let mut flow = flow.clone();
-    let Some(allow) = payload.get("allow") else { return Ok(flow) };
+    let Some(allow) = payload.get("allow") else { return Ok((flow, false)) };
     let expected = r#"expected some of {"deletions": 120, "roleDeletions": 8, "share": 0.5}"#;
     let allowance = Allowance::deserialize(allow).map_err(|error| format!("allow: {error}; {expected}"))?;
     if allowance.share.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
@@ -67,7 +69,7 @@ fn allowing(flow: &Flow, payload: &Value) -> Result<Flow, String> {
     limits.role_deletions = allowance.role_deletions.unwrap_or(limits.role_deletions);
     limits.share = allowance.share.unwrap_or(limits.share);
     tracing::warn!(?limits, "the limits on loss are other than configured, this once");
-    Ok(flow)
+    Ok((flow, true))
 }
 
 /// Milliseconds without which a message is not begun: it goes back untouched.
@@ -82,7 +84,7 @@ fn sweeps_last(records: &[SqsMessage]) -> impl Iterator<Item = &SqsMessage> {
     // A look at the text is enough: it decides the order, and nothing else.
     let is_sweep = |message: &&SqsMessage| {
         let body = message.body.as_deref().unwrap_or_default();
-        body.contains("\"Scheduled Event\"") || body.contains("\"cluster-sweep\"")
+        ["\"Scheduled Event\"", "\"cluster-sweep\"", "\"orphans\""].iter().any(|word| body.contains(word))
     };
     let (sweeps, events): (Vec<_>, Vec<_>) = records.iter().partition(is_sweep);
     events.into_iter().chain(sweeps)
@@ -114,7 +116,9 @@ async fn serve(flow: &Flow, event: &Value, message_id: &str, origin: Origin, dea
                 let reason = "this invocation has no time left for it; it is delivered again".to_owned();
                 // A batch may hold ten parts of a sweep, each worth an invocation.
                 let ending = match &wake.trigger {
-                    Trigger::FollowUp(FollowUp::ClusterSweep(_)) if left > TO_ANSWER_MS => {
+                    Trigger::FollowUp(FollowUp::ClusterSweep(_) | FollowUp::Orphans { .. })
+                        if left > TO_ANSWER_MS =>
+                    {
                         flow.put_back(&wake, &reason).await.map_or(Ending::Failed, |()| Ending::NotYet)
                     }
                     _ => Ending::Failed,

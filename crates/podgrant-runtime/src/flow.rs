@@ -1,13 +1,13 @@
 //! One way through, the same for all functions: observe, plan, guard, apply, report.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use podgrant_aws::{Aws, AwsError, BusEvent, DelayedMessage, Meaning, Occasion, View};
 use podgrant_core::model::Workloads;
 use podgrant_core::outcome::{FollowUp, Wait};
-use podgrant_core::plan::OrphanStanding;
+use podgrant_core::plan::{OrphanStanding, Standing};
 use podgrant_core::{Change, Finding, FindingKind, Outcome, Snapshot, Verdict, guard, plan};
 use podgrant_events::{Cause, OutcomeEvent, Trigger, Wake, deferred};
 
@@ -44,7 +44,11 @@ pub struct Flow {
 pub enum Origin {
     Queue,
     /// A direct invoke: unfinished work is reported, and not queued.
-    Invoke,
+    Invoke {
+        /// It raises the limits on loss: who asks for that has seen before what would go, and is not told to
+        /// wait for the second look.
+        allowed: bool,
+    },
 }
 
 impl Flow {
@@ -131,10 +135,15 @@ impl Flow {
                 snapshot.gaps.as_slice()
             }
         };
+        waits = one_look_at_orphans(waits, &task.view);
         let mut parts = Vec::new();
-        if origin == Origin::Invoke || self.config.dry_run || self.config.queue_url.is_none() {
-            let is_part =
-                |wait: &Wait| matches!(wait.follow_up, FollowUp::ClusterSweep(_) | FollowUp::Orphans { .. });
+        if origin != Origin::Queue || self.config.dry_run || self.config.queue_url.is_none() {
+            let at_once = self.config.dry_run || origin == Origin::Invoke { allowed: true };
+            let is_part = |wait: &Wait| match &wait.follow_up {
+                FollowUp::ClusterSweep(_) => true,
+                FollowUp::Orphans { roles_missed } => at_once && !roles_missed.is_empty(),
+                _ => false,
+            };
             (parts, waits) = waits.into_iter().partition(is_part);
         }
         let began = wake.began.unwrap_or_else(|| self.clock.seconds());
@@ -164,8 +173,16 @@ impl Flow {
         }
         problems.extend(self.put_off(&waits, wake, began, origin).await.err());
         // A view of everything tells of all of them.
-        let orphans = if looks_long { approved.orphans() } else { &[] };
-        problems.extend(self.tell(&outcomes, &findings, orphans, wake).await.err());
+        let orphans = if looks_long {
+            settled(approved.orphans(), &outcomes, &findings, self.config.dry_run)
+        } else {
+            Vec::new()
+        };
+        // Who looks again tells it again, and better.
+        let looked_at_again =
+            waits.iter().chain(&parts).any(|wait| matches!(wait.follow_up, FollowUp::Orphans { .. }));
+        let told: &[OrphanStanding] = if looked_at_again { &[] } else { &orphans };
+        problems.extend(self.tell(&outcomes, &findings, told, wake).await.err());
 
         // Parts of a sweep that others serve are no work of this message's any more.
         let handed_over = matches!(task.view, View::FleetSweep);
@@ -194,7 +211,7 @@ impl Flow {
             waiting: waits.into_iter().map(|wait| wait.reason).collect(),
             parts,
             unchanged: approved.unchanged(),
-            orphans: orphans.to_vec(),
+            orphans,
             throttled: snapshot.gaps.iter().any(|gap| gap.throttled),
             duration_ms: 0,
         }
@@ -258,7 +275,7 @@ impl Flow {
     /// Puts unfinished work back on the function's queue, as fresh messages:
     /// redelivery would burn the retries meant for real failures.
     async fn put_off(&self, waits: &[Wait], wake: &Wake, began: i64, origin: Origin) -> Result<(), String> {
-        if origin == Origin::Invoke || self.config.dry_run || waits.is_empty() {
+        if origin != Origin::Queue || self.config.dry_run || waits.is_empty() {
             return Ok(());
         }
         let Some(queue_url) = &self.config.queue_url else {
@@ -372,6 +389,67 @@ impl Flow {
     }
 }
 
+/// All that waits for another look at the orphans of the fleet waits for one: with the roles that were missed before,
+/// so that none is forgotten, and none counted apart from the others.
+fn one_look_at_orphans(waits: Vec<Wait>, view: &View) -> Vec<Wait> {
+    let is_look = |wait: &Wait| matches!(wait.follow_up, FollowUp::Orphans { .. });
+    let (looks, mut others): (Vec<Wait>, Vec<Wait>) = waits.into_iter().partition(is_look);
+    let mut all: BTreeSet<String> = match view {
+        View::FleetOrphans { missed_before, .. } => missed_before.clone(),
+        _ => BTreeSet::new(),
+    };
+    let mut reasons = Vec::new();
+    for look in looks {
+        if let FollowUp::Orphans { roles_missed } = look.follow_up {
+            all.extend(roles_missed);
+            reasons.push(look.reason);
+        }
+    }
+    reasons.dedup();
+    if !reasons.is_empty() {
+        others.push(Wait { reason: reasons.join("; "), follow_up: FollowUp::Orphans { roles_missed: all } });
+    }
+    others
+}
+
+/// How orphaned roles stand once the pass is over: with what came of what was planned.
+fn settled(
+    orphans: &[OrphanStanding],
+    outcomes: &[Outcome],
+    findings: &[Finding],
+    dry_run: bool,
+) -> Vec<OrphanStanding> {
+    let came_of = |orphan: &OrphanStanding| {
+        let outcome = outcomes.iter().find(|outcome| outcome.change.role() == Some(&orphan.role_arn));
+        Some(match outcome.map(|outcome| &outcome.verdict) {
+            Some(Verdict::Done) => "done".to_owned(),
+            Some(Verdict::NotYet(wait)) => format!("not yet: {}", wait.reason),
+            Some(Verdict::Unbegun) => "not yet: the invocation's time was up".to_owned(),
+            Some(Verdict::Dropped { reason }) => format!("dropped: {reason}"),
+            Some(Verdict::Refused { reason }) => format!("refused: {reason}"),
+            Some(Verdict::Failed { reason }) => format!("failed: {reason}"),
+            None => {
+                let withheld = |finding: &&Finding| {
+                    finding.kind == FindingKind::Withheld && finding.role.as_ref() == Some(&orphan.role_arn)
+                };
+                match findings.iter().find(withheld) {
+                    Some(finding) => format!("withheld: {}", finding.reason),
+                    None if dry_run => "planned".to_owned(),
+                    None => return None,
+                }
+            }
+        })
+    };
+    let settle = |orphan: &OrphanStanding| match orphan.standing {
+        Standing::Goes | Standing::Marked => {
+            let outcome = came_of(orphan).map(|outcome| format!("  => {outcome}")).unwrap_or_default();
+            OrphanStanding { text: format!("{}{outcome}", orphan.text), ..orphan.clone() }
+        }
+        _ => orphan.clone(),
+    };
+    orphans.iter().map(settle).collect()
+}
+
 fn on_the_bus(event: OutcomeEvent) -> BusEvent {
     BusEvent {
         detail_type: event.detail_type().to_owned(),
@@ -425,8 +503,9 @@ fn refused_by_aws(outcome: &Outcome) -> Option<Finding> {
         Change::OpenKubernetes { .. } => FindingKind::KubernetesUnseen,
         Change::MarkOrphan { .. } => FindingKind::OrphanRole,
         Change::UnmarkOrphan { .. } => FindingKind::FalseOrphanMark,
-        // How far it came shows at the next look.
-        Change::DeleteRole { .. } => FindingKind::HalfDeletedRole,
+        // Nothing is taken before it is marked as begun.
+        Change::DeleteRole { mark, .. } if mark.begun => FindingKind::HalfDeletedRole,
+        Change::DeleteRole { .. } => FindingKind::OrphanRole,
         _ => return None,
     };
     Some(Finding {
@@ -436,10 +515,13 @@ fn refused_by_aws(outcome: &Outcome) -> Option<Finding> {
         workload: change.workload().cloned(),
         grant: change.mark().map(|mark| mark.subject.to_string()),
         reason: match change {
-            Change::DeleteRole { .. } => format!(
+            Change::DeleteRole { mark, .. } if mark.begun => format!(
                 "AWS refuses its deletion, and policies of it may be missing: {reason}; allow it, or give back what \
                  the event Role Deletion Begun says that it had, and take the tag podgrant put on it away"
             ),
+            Change::DeleteRole { .. } => {
+                format!("AWS refuses to begin its deletion, and it is whole: {reason}")
+            }
             _ => reason.clone(),
         },
     })

@@ -120,6 +120,13 @@ impl Report {
     pub fn supersede(&mut self, later: Self) {
         let earlier = std::mem::replace(self, later);
         self.ending = self.ending.and(earlier.ending);
+        self.reason = match (earlier.reason, self.reason.take()) {
+            (Some(one), Some(other)) => Some(format!("{one}; {other}")),
+            (one, other) => one.or(other),
+        };
+        if self.is_failure() && self.orphans.is_empty() {
+            (self.orphans, self.unchanged) = (earlier.orphans, earlier.unchanged);
+        }
         if !self.dry_run {
             let later = std::mem::replace(&mut self.changes, earlier.changes);
             self.changes.extend(later);

@@ -30,6 +30,7 @@ mod iam;
 mod messages;
 mod paging;
 mod params;
+mod record;
 mod server;
 mod state;
 mod tagging;

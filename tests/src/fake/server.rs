@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use super::fault::Action;
 use super::params::Refusal;
 use super::wire::{self, Asked, Service};
-use super::{FakeAws, Shared};
+use super::{FakeAws, Shared, record};
 
 /// The largest request taken: more than any AWS service here takes.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
@@ -68,7 +68,11 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         Err(_) => Err(Refusal::new(400, "SerializationException", "The body is too long or broke off")),
     };
     match asked {
-        Ok(asked) => work(shared, asked).await,
+        Ok(asked) => {
+            let call = asked.call();
+            record::note(&wire::access_key(&parts), &call.service, &call.operation);
+            work(shared, asked).await
+        }
         Err(refusal) => Ok(wire::write(service, "", &Err(refusal), 0)),
     }
 }

@@ -124,14 +124,23 @@ impl Asked {
     }
 }
 
+/// `<key>/<date>/<region>/<service>/aws4_request` of `AWS4-HMAC-SHA256 Credential=…, …`. Empty where it is missing;
+/// `None` for a request that is not signed.
+fn credential(parts: &Parts) -> Option<&str> {
+    let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok())?;
+    let credential = header.split("Credential=").nth(1).and_then(|rest| rest.split(',').next());
+    Some(credential.unwrap_or_default())
+}
+
+/// Who signed a request.
+pub(super) fn access_key(parts: &Parts) -> String {
+    credential(parts).unwrap_or_default().split('/').next().unwrap_or_default().to_owned()
+}
+
 /// Region and service in a request's signature, which is not checked any further.
 pub(super) fn scope(parts: &Parts) -> Result<(String, Service), Refusal> {
     let refuse = |message: &str| Refusal::new(403, "MissingAuthenticationToken", message);
-    let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let header = header.ok_or_else(|| refuse("The request is not signed"))?;
-    // AWS4-HMAC-SHA256 Credential=<key>/<date>/<region>/<service>/aws4_request, …
-    let credential =
-        header.split("Credential=").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or_default();
+    let credential = credential(parts).ok_or_else(|| refuse("The request is not signed"))?;
     match credential.split('/').collect::<Vec<_>>().as_slice() {
         [.., region, service, "aws4_request"] => match Service::named(service) {
             // IAM is global. With a set endpoint, SDKs sign for whatever region they were given.

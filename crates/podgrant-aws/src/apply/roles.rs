@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use podgrant_core::outcome::{FollowUp, Wait};
 use podgrant_core::plan::role_still_goes;
 use podgrant_core::{
-    Change, ClusterName, OrphanMark, Role, RoleArn, RoleId, RoleRecord, RoleTags, Snapshot, Verdict,
+    ClusterName, OrphanMark, Role, RoleArn, RoleId, RoleRecord, RoleTags, Snapshot, Verdict,
 };
 
-use super::{Ended, Keep};
+use super::Ended;
 use crate::associations::Marks;
 use crate::{Aws, AwsError, Meaning};
 
@@ -57,42 +58,58 @@ impl Aws {
         Ok((Verdict::Done, None))
     }
 
-    /// Deletes a role that everything, read once more, still says is to go. What is known of it is kept first, then
-    /// it is marked as begun, then it loses its policies, and itself last: wherever that ends, the next pass sees how
-    /// far it came.
+    /// Deletes a role that everything, read once more, still says is to go; in two passes, some time apart.
+    ///
+    /// The first marks it as begun: IAM lets nothing be taken from a role without that mark, and shows tags to itself
+    /// only after a while (IAM user guide, "Troubleshoot IAM"). The second, which has looked at everything anew, keeps
+    /// what is known of the role, takes its policies, and itself last. Wherever that ends, the next pass sees how far it came.
     pub(super) async fn delete_role(
         &self,
-        change: &Change,
         record: &RoleRecord,
         mark: &OrphanMark,
         snapshot: &Snapshot,
-        keep: &Keep<'_>,
+        kept: impl Future<Output = Result<(), String>>,
+        time_is_up: &impl Fn() -> bool,
     ) -> Result<Ended, AwsError> {
         let arn = &record.role_arn;
         let name = arn.role_name();
         let again = self.look_at_everything_again(arn, snapshot).await?;
         if let Err(reason) = role_still_goes(record, &again, &self.keys, &self.orphans) {
-            return Ok((dropped(format!("looked at once more, {name} stays: {reason}")), None));
+            let half = if mark.begun { ", though policies of it may be missing" } else { "" };
+            return Ok((dropped(format!("looked at once more, {name} stays{half}: {reason}")), None));
         }
-        if let Err(problem) = keep(change).await {
+        if !mark.begun {
+            // The last of many reads was not about who it is.
+            if let Err(verdict) = self.this_role(arn, &record.role_id).await? {
+                return Ok((verdict, None));
+            }
+            self.tag_orphan(arn, &mark.with_deletion_begun()).await?;
+            return Ok((
+                goes_on(format!("{name} is marked, and its deletion goes on when IAM shows that")),
+                None,
+            ));
+        }
+        if let Err(problem) = kept.await {
             let reason =
                 format!("what {name} is could not be kept, and so nothing of it is taken: {problem}");
             return Ok((Verdict::Failed { reason }, None));
         }
-        if !mark.begun {
-            self.tag_orphan(arn, &mark.with_deletion_begun()).await?;
-        }
         // What is gone already went in an earlier attempt, or by an answer that was lost.
-        for policy in &record.attached_policies {
-            let detached = self.iam.detach_role_policy().role_name(name).policy_arn(policy).send().await;
-            gone(detached.map_err(|error| AwsError::of("iam:DetachRolePolicy", name, error)))?;
-        }
-        for policy in record.inline_policies.keys() {
-            let deleted = self.iam.delete_role_policy().role_name(name).policy_name(policy).send().await;
-            gone(deleted.map_err(|error| AwsError::of("iam:DeleteRolePolicy", name, error)))?;
+        let policies = record.attached_policies.iter().map(|arn| (arn, true));
+        for (policy, is_attached) in policies.chain(record.inline_policies.keys().map(|name| (name, false))) {
+            if time_is_up() {
+                return Ok((goes_on(format!("the time was up while {name} lost its policies")), None));
+            }
+            gone(if is_attached {
+                let detached = self.iam.detach_role_policy().role_name(name).policy_arn(policy).send().await;
+                detached.map(drop).map_err(|error| AwsError::of("iam:DetachRolePolicy", name, error))
+            } else {
+                let deleted = self.iam.delete_role_policy().role_name(name).policy_name(policy).send().await;
+                deleted.map(drop).map_err(|error| AwsError::of("iam:DeleteRolePolicy", name, error))
+            })?;
         }
         let deleted = self.iam.delete_role().role_name(name).send().await;
-        gone(deleted.map_err(|error| AwsError::of("iam:DeleteRole", name, error)))?;
+        gone(deleted.map(drop).map_err(|error| AwsError::of("iam:DeleteRole", name, error)))?;
         Ok((Verdict::Done, None))
     }
 
@@ -160,9 +177,11 @@ fn dropped(reason: String) -> Verdict {
     Verdict::Dropped { reason }
 }
 
-fn gone<T>(result: Result<T, AwsError>) -> Result<(), AwsError> {
-    match result {
-        Err(error) if !error.is(Meaning::NotFound) => Err(error),
-        _ => Ok(()),
-    }
+/// For the next look at everything.
+fn goes_on(reason: String) -> Verdict {
+    Verdict::NotYet(Wait { reason, follow_up: FollowUp::Orphans { roles_missed: BTreeSet::new() } })
+}
+
+fn gone(result: Result<(), AwsError>) -> Result<(), AwsError> {
+    result.or_else(|error| if error.is(Meaning::NotFound) { Ok(()) } else { Err(error) })
 }

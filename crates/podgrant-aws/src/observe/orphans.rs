@@ -8,7 +8,7 @@ use podgrant_core::{Association, Cluster, ClusterId, ClusterName, Mark, Role, Ro
 
 use super::{DESCRIBED_AT_ONCE, TakeIn, side_by_side};
 use crate::associations::{Index, Marks};
-use crate::{Aws, AwsError, Meaning};
+use crate::{Aws, AwsError, CONCURRENT_CALLS, Meaning};
 
 impl Aws {
     pub(super) async fn observe_role_gone(
@@ -44,13 +44,25 @@ impl Aws {
             |mark: &Mark| snapshot.roles.get(&mark.role_arn).is_some_and(|role| role.id == mark.role_id);
         let (living, dangling): (Index, Index) = index.into_iter().partition(|(_, mark)| is_there(mark));
         snapshot.managed_elsewhere = living.len();
+        self.know(Vec::new(), &dangling, true, snapshot, |_| false, |_| false, || false).await;
         let names: BTreeSet<&str> = snapshot.roles.keys().map(RoleArn::role_name).collect();
-        let gone = dangling.values().map(|mark| mark.role_arn.role_name());
+        let gone = snapshot.associations.iter().filter_map(Association::managed);
+        let gone = gone.map(|mark| mark.role_arn.role_name());
         let gone = gone.filter(|name| !names.contains(name) && !missed_before.contains(*name));
         snapshot.roles_missed = gone.map(str::to_owned).collect();
-        self.know(Vec::new(), &dangling, true, snapshot, |_| false, |_| false, || false).await;
 
         let to_decide = self.waiting_for(snapshot, |leave| matches!(leave, Leave::NotLookedInto { .. }));
+        // Once in all rounds, or a role that waits for a person would have every association of the fleet looked at in
+        // every sweep; but what was begun is the worse for waiting.
+        let is_begun = |arn: &RoleArn| {
+            let role = snapshot.roles.get(arn);
+            let mark = role.and_then(|role| RoleTags::parse(&self.keys, &role.tags).0.orphaned_since);
+            mark.is_some_and(|mark| mark.begun)
+        };
+        let is_time = round.is_none_or(|round| round.number % round.of.max(1) == 0);
+        let looks = is_time || to_decide.iter().any(is_begun);
+        let later = round.filter(|_| !looks && !to_decide.is_empty());
+        let to_decide = if looks { to_decide } else { BTreeSet::new() };
         let wanted = |cluster: &Cluster| {
             // Pod Identity works on neither (EKS user guide, "Pod Identity considerations").
             let has_none = cluster.kind.connected || cluster.kind.outpost;
@@ -62,7 +74,8 @@ impl Aws {
         let unseen =
             self.look_for_holders(&clusters, &living, &to_decide, missed_before, &time_is_up, snapshot).await;
         snapshot.holders_whole = !to_decide.is_empty() && unseen.is_none();
-        snapshot.holders_unseen = unseen;
+        let later = later.map(|round| format!("every association is looked at once in {} sweeps", round.of));
+        snapshot.holders_unseen = unseen.or(later);
         self.read_in_full(time_is_up, snapshot).await;
         Ok(())
     }
@@ -106,7 +119,11 @@ impl Aws {
                 dangling.entry(role.role_name().to_owned()).or_default().push(association);
             }
         };
-        for some in clusters.chunks(DESCRIBED_AT_ONCE) {
+        for some in clusters.chunks(CONCURRENT_CALLS) {
+            // What could not be seen once decides: the rest is spared.
+            if unseen.is_some() {
+                break;
+            }
             let time = || "no time was left to look at every association".to_owned();
             if time_is_up() {
                 unseen = Some(time());
@@ -125,8 +142,11 @@ impl Aws {
             opaque.retain(|association| {
                 !known.contains(&(association.cluster.clone(), association.id.clone()))
             });
+            // Where podgrant keeps its hands off it also keeps nothing as its marks say.
             let (ours, opaque): (Vec<_>, Vec<_>) = opaque.into_iter().partition(|association| {
-                living.contains_key(&(association.cluster.clone(), association.id.clone()))
+                let cluster = snapshot.clusters.get(&association.cluster);
+                cluster.is_some_and(|cluster| self.is_open(cluster))
+                    && living.contains_key(&(association.cluster.clone(), association.id.clone()))
             });
             for mut association in ours {
                 association.mark =
@@ -136,6 +156,8 @@ impl Aws {
             for some in opaque.chunks(DESCRIBED_AT_ONCE) {
                 if time_is_up() {
                     unseen = Some(time());
+                }
+                if unseen.is_some() {
                     break;
                 }
                 let described = side_by_side(some, |association| {

@@ -60,7 +60,8 @@ pub fn plan_orphans(
             plan.changes.push(Change::Revoke { association: association.clone(), reason });
         }
     }
-    plan.waits.extend(second_look(missed));
+    // Where something could not be read nothing goes, at however many looks.
+    plan.waits.extend(second_look(missed).filter(|_| snapshot.gaps.is_empty()));
     for cluster in snapshot.scope.clusters.iter().flatten() {
         // One that is ready again was made anew: it is not this pass's business.
         if let Some(still) = snapshot.clusters.get(cluster).filter(|still| !still.status.is_ready()) {

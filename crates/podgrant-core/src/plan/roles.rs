@@ -196,14 +196,19 @@ pub enum Standing {
     Kept,
     /// It is podgrant's to tell of, and no more.
     Reported,
+    /// Its deletion was begun and is not to go on: it may lack policies.
+    HalfDeleted,
     /// What is in view does not tell.
     Unknown,
 }
 
 impl RoleJudgement<'_> {
-    /// For a report; none of a role that is no orphan.
+    /// For a report; none of a role that is no orphan and never was half deleted.
     pub fn standing(&self) -> Option<OrphanStanding> {
         let (standing, until) = match &self.fate {
+            fate if self.is_half_deleted() && !matches!(fate, RoleFate::Goes(_)) => {
+                (Standing::HalfDeleted, None)
+            }
             RoleFate::Lives(_) => return None,
             RoleFate::Unknown { .. } => (Standing::Unknown, None),
             RoleFate::Protected(_) => (Standing::Kept, None),
@@ -219,6 +224,11 @@ impl RoleJudgement<'_> {
             until: until.map(rfc3339),
             text: self.to_string(),
         })
+    }
+
+    /// Whether it may lack policies.
+    fn is_half_deleted(&self) -> bool {
+        self.mark.as_ref().is_some_and(|mark| mark.begun)
     }
 
     /// The clusters that its grants name, in words.
@@ -275,7 +285,10 @@ impl RoleJudgement<'_> {
             RoleFate::Lives(_) | RoleFate::Unknown { .. } | RoleFate::Goes(_) => None,
             RoleFate::Protected(_) => Some((FindingKind::OrphanKept, format!("{}; {}", gone(), self.fate))),
             RoleFate::Reported(leave) => match leave {
-                Leave::NotLookedInto { .. } | Leave::NotAsked { deletes: false } => left(String::new()),
+                Leave::NotLookedInto { why: Some(_) } => left(format!("; its tags say {asked}; {leave}")),
+                Leave::NotLookedInto { why: None } | Leave::NotAsked { deletes: false } => {
+                    left(String::new())
+                }
                 Leave::NotAsked { deletes: true } => {
                     left(format!("; podgrant deletes it where its tags say {asked}"))
                 }
@@ -438,18 +451,19 @@ impl<'a, 'k> Judge<'a, 'k> {
         {
             return RoleFate::Waits { until: mark.since.saturating_add(grace) };
         }
+        // The tags that AWS itself puts on count for nothing (IAM and AWS STS quotas).
+        let tags_of_users = role.tags.keys().filter(|key| !key.starts_with("aws:")).count();
+        if mark.is_none() && tags_of_users >= TAGS && !role.tags.contains_key(&self.keys.key(OrphanMark::KEY))
+        {
+            return RoleFate::Reported(Leave::NoRoomForMark);
+        }
         // What it costs to look at every association is spent where it decides: to mark, and to delete.
         if !self.holders_known {
             return RoleFate::Reported(Leave::NotLookedInto { why: snapshot.holders_unseen.clone() });
         }
-        let Some(_) = mark else {
-            let has_room = role.tags.len() < TAGS || role.tags.contains_key(&self.keys.key(OrphanMark::KEY));
-            return if has_room {
-                RoleFate::Marked { until: now.saturating_add(grace) }
-            } else {
-                RoleFate::Reported(Leave::NoRoomForMark)
-            };
-        };
+        if mark.is_none() {
+            return RoleFate::Marked { until: now.saturating_add(grace) };
+        }
         match RoleRecord::of(role, inventory) {
             Some(record) => RoleFate::Goes(Box::new(record)),
             None => RoleFate::Reported(Leave::NotReadWhole),
@@ -499,7 +513,9 @@ fn held_by(role: &RoleArn, association: &Association) -> String {
 impl fmt::Display for RoleJudgement<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "role {}: ", self.role.arn.role_name())?;
-        if !matches!(self.fate, RoleFate::Lives(_) | RoleFate::Unknown { .. }) {
+        if self.is_half_deleted() {
+            f.write_str("its deletion was begun, so policies of it may be missing; now ")?;
+        } else if !matches!(self.fate, RoleFate::Lives(_) | RoleFate::Unknown { .. }) {
             write!(f, "every cluster that its grants name is gone ({}); ", self.clusters())?;
         }
         write!(f, "{}", self.fate)?;
@@ -571,7 +587,7 @@ impl fmt::Display for Leave {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotLookedInto { why: Some(why) } => {
-                return write!(f, "what may protect it could not be looked for: {why}");
+                return write!(f, "what may protect it was not looked for: {why}");
             }
             Self::NotLookedInto { why: None } => "what may protect it was not looked for",
             Self::NotAsked { .. } => "its tags do not ask for more",

@@ -655,7 +655,7 @@ const TABLE: &[Row] = &[
             w.view.holders_unseen = Some("eks:ListPodIdentityAssociations was denied".to_owned());
         },
         REPORTED,
-        "could not be looked for: eks:ListPodIdentityAssociations was denied",
+        "was not looked for: eks:ListPodIdentityAssociations was denied",
     ),
     (
         "not marked, where not every association was looked at",
@@ -875,6 +875,16 @@ fn a_deletion_that_failed_anywhere_is_brought_to_its_end_or_told() {
         // If it may not, nobody is told that the role is as it was.
         world.view.clusters.extend(one("prod-eu"));
         assert_eq!(world.verdict().0, if done > 0 { HALF } else { UNMARKED });
+        let standings: Vec<Standing> = world.plan().orphans.iter().map(|orphan| orphan.standing).collect();
+        assert_eq!(standings, if done > 0 { vec![Standing::HalfDeleted] } else { vec![] });
+        // Nor if something protects it.
+        world.view.clusters.remove(&cluster_id("prod-eu"));
+        world.inventory().instance_profiles.insert("nodes".to_owned());
+        let told = world.plan().orphans[0].clone();
+        let expected = if done > 0 { Standing::HalfDeleted } else { Standing::Kept };
+        assert_eq!(told.standing, expected, "{}", told.text);
+        assert_eq!(told.text.contains("policies of it may be missing"), done > 0, "{}", told.text);
+        world.inventory().instance_profiles.clear();
     }
 }
 
@@ -890,9 +900,9 @@ fn each_role_can_be_told_by_itself() {
     assert_snapshot!(told(several), @"
     role a: it is no orphan: it has no grant
     role b: it is no orphan: a/b@_ names no cluster, and may match one tomorrow
-    role payments: it is kept: it was used at 1970-01-12T13:45:40Z, within the grace period  (orphaned since 1970-01-11T13:46:40Z)
+    role payments: every cluster that its grants name is gone (prod-eu); it is kept: it was used at 1970-01-12T13:45:40Z, within the grace period  (orphaned since 1970-01-11T13:46:40Z)
     ");
-    assert_snapshot!(told(changed(|w| w.mark(NOW - 1))), @"role payments: it is marked, and goes after 1970-01-13T13:46:39Z  (orphaned since 1970-01-12T13:46:39Z)");
+    assert_snapshot!(told(changed(|w| w.mark(NOW - 1))), @"role payments: every cluster that its grants name is gone (prod-eu); it is marked, and goes after 1970-01-13T13:46:39Z  (orphaned since 1970-01-12T13:46:39Z)");
 }
 
 fn told(world: &World) -> String {
@@ -976,7 +986,7 @@ fn it_is_told_what_goes_and_why_and_what_protects_the_rest() {
 }
 
 #[test]
-fn a_deleted_role_is_followed_up_for_what_it_may_leave() {
+fn only_a_look_at_everything_follows_a_change_of_an_orphan() {
     let (record, mark) = deletion();
     let changes = [
         Change::DeleteRole { record, mark: mark.clone() },
@@ -989,7 +999,7 @@ fn a_deleted_role_is_followed_up_for_what_it_may_leave() {
             (change.cluster(), change.workload(), change.mark(), change.existing()),
             (None, None, None, None)
         );
-        assert_eq!(change.follow_up(), FollowUp::RoleGone { name: "payments".to_owned() });
+        assert_eq!(change.follow_up(), FollowUp::Orphans { roles_missed: BTreeSet::new() });
         assert_eq!(change.takes_away(), matches!(change, Change::DeleteRole { .. }));
     }
 }
