@@ -194,7 +194,32 @@ class PolicyFiles(unittest.TestCase):
                     filled(f"policies/{file}.json", policy_values(function)),
                 )
                 used.append(file)
-        self.assertEqual(sorted(used), sorted(path.stem for path in (ROOT / "infra/policies").iterdir()))
+        self.assertEqual(sorted([*used, "key"]), sorted(path.stem for path in (ROOT / "infra/policies").iterdir()))
+
+    def test_the_keys_policy_is_its_file(self):
+        document = template("template.yaml")
+        self.assertEqual(
+            resolved(document, document["Resources"]["Key"]["Properties"]["KeyPolicy"]),
+            filled("policies/key.json", {
+                "partition": "aws", "account": "111122223333", "region": "eu-west-1", "dns_suffix": "amazonaws.com",
+                "name": "podgrant", "bus_name": "podgrant",
+            }),
+        )
+
+    def test_without_an_own_key_there_is_none_and_nobody_may_use_one(self):
+        document = template("template.yaml")
+        self.assertEqual(document["Parameters"]["Encryption"]["Default"], "owned")
+        for name in ("Key", "UseTheKey"):
+            self.assertEqual(document["Resources"][name]["Condition"], "HasOwnKey")
+        own = {"Fn::If": ["HasOwnKey", {"Fn::GetAtt": ["Key", "Arn"]}, {"Ref": "AWS::NoValue"}]}
+        for queue, properties in of_type(document, "AWS::SQS::Queue").items():
+            self.assertEqual(properties["KmsMasterKeyId"], own, queue)
+            # SQS takes one of the two.
+            self.assertEqual(properties["SqsManagedSseEnabled"], {"Fn::If": ["HasOwnKey", {"Ref": "AWS::NoValue"}, True]}, queue)
+        for logs, properties in of_type(document, "AWS::Logs::LogGroup").items():
+            self.assertEqual(properties["KmsKeyId"], own, logs)
+        (bus,) = of_type(document, "AWS::Events::EventBus").values()
+        self.assertEqual(bus["KmsKeyIdentifier"], own)
 
     def test_no_partition_is_named(self):
         for path in (ROOT / "infra").rglob("*"):

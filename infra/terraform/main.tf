@@ -309,58 +309,13 @@ resource "aws_kms_key" "podgrant" {
 
   description         = "podgrant's queues, bus and logs"
   enable_key_rotation = true
-  policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [
-      {
-        Sid       = "LetIamDecide"
-        Effect    = "Allow"
-        Principal = { AWS = "arn:${local.partition}:iam::${local.account}:root" }
-        Action    = "kms:*"
-        Resource  = "*"
-      },
-      {
-        Sid       = "EventsIntoQueues"
-        Effect    = "Allow"
-        Principal = { Service = "events.amazonaws.com" }
-        Action    = ["kms:GenerateDataKey", "kms:Decrypt"]
-        Resource  = "*"
-        Condition = {
-          StringEquals = { "aws:SourceAccount" = local.account }
-          StringLike   = { "kms:EncryptionContext:aws:sqs:arn" = "arn:${local.partition}:sqs:${local.region}:${local.account}:*" }
-        }
-      },
-      {
-        Sid       = "EventsOnTheBus"
-        Effect    = "Allow"
-        Principal = { Service = "events.amazonaws.com" }
-        Action    = ["kms:GenerateDataKey", "kms:Decrypt"]
-        Resource  = "*"
-        Condition = {
-          StringEquals = {
-            "aws:SourceAccount"                              = local.account
-            "kms:EncryptionContext:aws:events:event-bus:arn" = local.bus_arn
-          }
-        }
-      },
-      {
-        Sid       = "EventsLooksAtTheKey"
-        Effect    = "Allow"
-        Principal = { Service = "events.amazonaws.com" }
-        Action    = "kms:DescribeKey"
-        Resource  = "*"
-      },
-      {
-        Sid       = "Logs"
-        Effect    = "Allow"
-        Principal = { Service = "logs.${local.region}.${data.aws_partition.current.dns_suffix}" }
-        Action    = ["kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:GenerateDataKey", "kms:DescribeKey"]
-        Resource  = "*"
-        Condition = {
-          ArnLike = { "kms:EncryptionContext:aws:logs:arn" = "arn:${local.partition}:logs:${local.region}:${local.account}:log-group:/podgrant/${var.name}/*" }
-        }
-      },
-    ]
+  policy = templatefile("${path.module}/../policies/key.json", {
+    partition  = local.partition
+    account    = local.account
+    region     = local.region
+    dns_suffix = data.aws_partition.current.dns_suffix
+    name       = var.name
+    bus_name   = var.bus_name
   })
 }
 
