@@ -228,8 +228,14 @@ class PolicyFiles(unittest.TestCase):
 
 
 class Watching(unittest.TestCase):
-    # As podgrant-runtime names them.
-    METRICS = {"Changes", "Refusals", "Failures", "Withheld", "NotYet", "Throttled", "SweepsCompleted"}
+    # As the code has them.
+    SOURCE = (ROOT / "crates/podgrant-runtime/src/metrics.rs").read_text()
+    METRICS = set(re.findall(r'\(\s*"(\w+)",\s*"(?:Count|Milliseconds)",', SOURCE))
+
+    def test_the_reading_of_the_code_finds_what_there_is(self):
+        self.assertLessEqual({"Changes", "Withheld", "SweepsCompleted", "Duration"}, self.METRICS)
+        self.assertIn('NAMESPACE: &str = "podgrant"', self.SOURCE)
+        self.assertIn('"Dimensions": [["function"]]', self.SOURCE)
 
     def test_the_template_has_the_dashboard_of_the_file(self):
         document = template("watch.yaml")
@@ -251,8 +257,8 @@ class Watching(unittest.TestCase):
         alarms = of_type(template("alarms.yaml"), "AWS::CloudWatch::Alarm")
         own = {alarm["MetricName"] for alarm in alarms.values() if alarm["Namespace"] == "podgrant"}
         self.assertLessEqual(own, self.METRICS)
-        # These two are no trouble: what was done, and what comes back by itself.
-        self.assertEqual(self.METRICS - own, {"Changes", "NotYet"})
+        # These are no trouble: what was done, what comes back by itself, and what is reported on its own.
+        self.assertEqual(self.METRICS - own, {"Changes", "NotYet", "OrphanedRoles", "Duration"})
         for name, alarm in alarms.items():
             (dimension,) = alarm["Dimensions"]
             expected = {"podgrant": "function", "AWS/Lambda": "FunctionName", "AWS/SQS": "QueueName"}
