@@ -156,3 +156,21 @@ async fn clusters_and_roles_of_another_region_are_served_from_home() -> Result<(
     })
     .await
 }
+
+#[tokio::test]
+async fn events_of_two_regions_reach_the_functions_in_a_third() -> Result<()> {
+    const OF_CLUSTERS: &str = "eu-central-1";
+    play(&[("Regions", OF_CLUSTERS)], async |podgrant| {
+        let account = &podgrant.account;
+        // EKS's event in one, IAM's in another; the functions, without a cluster beside them, at home.
+        account.create_cluster(OF_CLUSTERS, "prod", &[]).await?;
+        let installed = podgrant.outcome("Agent Installed", |_| true).await?;
+        same("where", &installed["detail"]["cluster"]["region"], &json!(OF_CLUSTERS))?;
+        account.create_role("reports", &[]).await?;
+        account.tag_role("reports", "podgrant/grant", "reports/nightly@prod").await?;
+        podgrant.expect_associations(OF_CLUSTERS, "prod", &["reports/nightly = reports"]).await?;
+        account.delete_role("reports").await?;
+        podgrant.expect_associations(OF_CLUSTERS, "prod", &[]).await
+    })
+    .await
+}

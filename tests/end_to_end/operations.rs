@@ -66,7 +66,7 @@ fn is_lambdas(line: &str) -> bool {
 
 #[tokio::test]
 async fn every_log_line_is_json_and_every_message_has_one_that_tells_its_end() -> Result<()> {
-    play(&[("VisibilityTimeout", "2")], async |podgrant| {
+    play(&[("VisibilityTimeout", "2"), ("Watch", "on")], async |podgrant| {
         let account = &podgrant.account;
         account.create_cluster(HOME, "prod", &[]).await?;
         podgrant.outcome("Agent Installed", |_| true).await?;

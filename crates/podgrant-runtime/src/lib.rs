@@ -47,11 +47,20 @@ pub fn run(function: Function, lookout: Option<Lookout>) -> Result<(), lambda_ru
             let flow = Arc::clone(&flow);
             async move {
                 let deadline = i64::try_from(event.context.deadline).unwrap_or(i64::MAX);
+                let deadline = to_come(deadline, flow.clock.millis());
                 batch::answer(&flow, event.payload, deadline).await
             }
         }))
         .await
     })
+}
+
+/// Milliseconds that an invocation has whose deadline is over when it begins.
+const WITHOUT_DEADLINE_MS: i64 = 300_000;
+
+/// A deadline that can be kept. Lambda's always can; `cargo lambda watch` tells of one in 1970.
+fn to_come(deadline: i64, now: i64) -> i64 {
+    if deadline > now { deadline } else { now.saturating_add(WITHOUT_DEADLINE_MS) }
 }
 
 /// One JSON object a line on standard output.
@@ -75,4 +84,15 @@ fn init_logs() -> Result<(), ConfigError> {
         .with_env_filter(filter)
         .init();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_that_was_over_before_it_began_is_none() {
+        assert_eq!(to_come(2_000, 1_000), 2_000);
+        assert_eq!(to_come(600_000, 1_772_446_530_000), 1_772_446_830_000);
+    }
 }

@@ -122,6 +122,17 @@ mod tests {
     use super::*;
     use crate::report::ChangeReport;
 
+    #[test]
+    fn the_operators_page_documents_every_metric() {
+        let page = include_str!("../../../docs/operate.md");
+        let known = METRICS.iter().map(|(name, unit, meaning)| format!("| `{name}` | {unit} | {meaning} |"));
+        let known: Vec<String> = known.collect();
+        let first = page.lines().position(|line| Some(line) == known.first().map(String::as_str)).unwrap();
+        let documented: Vec<&str> =
+            page.lines().skip(first).take_while(|line| line.starts_with("| `")).collect();
+        assert_eq!(documented, known);
+    }
+
     fn quiet() -> Report {
         Report {
             trigger: Some(Trigger::Sweep),

@@ -1,7 +1,7 @@
 //! podgrant deployed onto the local AWS, from the templates in infra/ and with
 //! the commands that its users type.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -74,11 +74,22 @@ impl Deployment {
             ],
         )
         .await?;
-        let regions = format!("Regions={HOME},{IAM_REGION}");
-        let mut overrides = vec![regions, "Architecture=x86_64".to_owned(), "RetryDelay=1".to_owned()];
-        overrides.extend(parameters.iter().map(|(name, value)| format!("{name}={value}")));
+        let regions = parameters.iter().find(|(name, _)| *name == "Regions").map(|(_, regions)| *regions);
+        let of_clusters = regions.map_or_else(|| format!("{HOME},{IAM_REGION}"), str::to_owned);
+        let mut overrides = vec![
+            format!("Regions={of_clusters}"),
+            "Architecture=x86_64".to_owned(),
+            "RetryDelay=1".to_owned(),
+        ];
+        // Stacks in a stack take the command line's waiter half a minute.
+        if !parameters.iter().any(|(name, _)| *name == "Watch") {
+            overrides.push("Watch=off".to_owned());
+        }
+        let others = parameters.iter().filter(|(name, _)| *name != "Regions");
+        overrides.extend(others.map(|(name, value)| format!("{name}={value}")));
         let mut deploy =
             vec!["cloudformation", "deploy", "--stack-name", "podgrant", "--capabilities", "CAPABILITY_IAM"];
+        deploy.push("CAPABILITY_AUTO_EXPAND");
         let packaged_text = packaged.to_string_lossy().into_owned();
         deploy.extend(["--template-file", &packaged_text, "--parameter-overrides"]);
         deploy.extend(overrides.iter().map(String::as_str));
@@ -99,7 +110,8 @@ impl Deployment {
 
         let forward = root().join("infra/forward-events.yaml");
         let bus = format!("HomeBusArn={}", outputs.get("BusArn").context("no output BusArn")?);
-        for region in [HOME, IAM_REGION] {
+        let listened_to: BTreeSet<&str> = of_clusters.split(',').chain([HOME, IAM_REGION]).collect();
+        for region in listened_to {
             aws(
                 &account,
                 region,
