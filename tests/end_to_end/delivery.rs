@@ -135,3 +135,30 @@ async fn throttled_beyond_the_sdks_attempts_a_grant_is_made_in_the_end() -> Resu
     })
     .await
 }
+
+#[tokio::test]
+async fn a_dead_letter_sent_back_once_its_cause_is_mended_is_done() -> Result<()> {
+    play(&[("VisibilityTimeout", "2")], async |podgrant| {
+        let account = &podgrant.account;
+        account.create_cluster(HOME, "prod", &[]).await?;
+        account.create_role("payments", &[]).await?;
+        podgrant.outcome("Agent Installed", |_| true).await?;
+        podgrant.settled().await?;
+        account.fault(json!({
+            "service": "iam", "operation": "GetRole", "status": 403,
+            "code": "AccessDenied", "message": "not authorized", "times": 3,
+        }))?;
+        account.tag_role("payments", "podgrant/grant", "payments/api@prod").await?;
+        let dead_letters = podgrant.queue(RECONCILE, true)?;
+        wait_for("a dead letter", Duration::from_secs(60), || async {
+            Ok((podgrant.waiting(dead_letters).await? == 1).then_some(()))
+        })
+        .await?;
+        podgrant.expect_associations(HOME, "prod", &[]).await?;
+        // What `aws sqs start-message-move-task` does, which the local AWS does not know.
+        let bodies = podgrant.receive(dead_letters).await?;
+        podgrant.send(RECONCILE, &bodies).await?;
+        podgrant.expect_associations(HOME, "prod", &["payments/api = payments"]).await
+    })
+    .await
+}

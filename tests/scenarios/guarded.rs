@@ -4,7 +4,7 @@ use insta::assert_snapshot;
 use podgrant_tests::fake::{Association, Fault, Role};
 use serde_json::json;
 
-use crate::world::{EU, World, again, role, role_tagged, role_untagged};
+use crate::world::{EU, World, again, role, role_deleted, role_tagged, role_untagged};
 
 const ADMINISTRATOR: &str = "arn:aws:iam::aws:policy/AdministratorAccess";
 const READ_ONLY: &str = "arn:aws:iam::aws:policy/ReadOnlyAccess";
@@ -468,4 +468,26 @@ async fn an_association_that_is_being_handed_over_is_not_taken_from_its_heir() {
     assert!(
         w.aws.association(EU, "prod-eu", "payments", "api").unwrap().tags["podgrant/role"].ends_with("/heir")
     );
+}
+
+#[tokio::test]
+async fn an_heir_is_judged_by_its_policies_before_it_keeps_what_a_deleted_role_left() {
+    const OWN: &str = "arn:aws:iam::111122223333:policy/own";
+    for (document, kept) in [
+        (r#"{"Statement":[{"Effect":"Allow","Action":"sqs:SendMessage","Resource":"*"}]}"#, true),
+        (r#"{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#, false),
+    ] {
+        let w = World::new().await;
+        w.given(payments()).await;
+        w.aws.set_policy(OWN, document);
+        let heir = role("heir", "payments/api@prod-eu").attached_policy(OWN);
+        let mut half = w.aws.delete_association(EU, "prod-eu", "payments", "api").unwrap();
+        half.role_arn = heir.arn();
+        w.aws.add_association(half);
+        w.aws.add_role(heir);
+        w.aws.delete_role("payments-api");
+        let story = w.clean_up(&role_deleted("payments-api")).await;
+        assert_eq!(story.contains("is being handed over to"), kept, "{story}");
+        assert_eq!(w.access(EU, "prod-eu").len(), usize::from(kept), "{story}");
+    }
 }
