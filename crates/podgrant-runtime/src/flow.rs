@@ -308,14 +308,19 @@ impl Flow {
         }
     }
 
-    /// Puts what is known of a role into the log and on the bus, before it begins to lose anything.
+    /// Puts what is known of a role into the log and on the bus, before it begins to lose anything: when it is asked
+    /// to, and not before.
     fn keep<'a>(&'a self, change: &Change, wake: &Wake) -> BoxFuture<'a, Result<(), String>> {
-        if let Change::DeleteRole { record, mark } = change {
-            let record = serde_json::to_string(record).unwrap_or_default();
-            tracing::warn!(id = wake.id, asked_by = wake.asked_by, %change, %mark, record, "role deletion begins");
-        }
+        let (record, mark) = match change {
+            Change::DeleteRole { record, mark } => {
+                (serde_json::to_string(record).unwrap_or_default(), mark.to_string())
+            }
+            _ => Default::default(),
+        };
         let event = OutcomeEvent::before_change(change, &Cause::from(wake)).map(on_the_bus);
+        let (change, id, asked_by) = (change.to_string(), wake.id.clone(), wake.asked_by.clone());
         async move {
+            tracing::warn!(id, asked_by, change, mark, record, "role deletion begins");
             match (&self.config.event_bus, event) {
                 (Some(bus), Some(event)) => {
                     self.aws.put_events(bus, &[event]).await.map_err(|error| error.to_string())
