@@ -427,6 +427,21 @@ async fn a_handler_that_dies_at_any_call_of_a_deletion_is_followed_by_one_that_f
 }
 
 #[tokio::test]
+async fn what_was_taken_and_answered_by_nobody_is_told_as_taken() {
+    for operation in TAKING {
+        let w = due([orphan("payments-api")]).await;
+        pass(&w).await;
+        w.pass(60);
+        w.forget();
+        w.aws.fault(Fault::on("iam", operation).first(1).lose_response());
+        let report = w.serve(Function::CleanUpOrphans, &looks_again()).await;
+        assert_eq!(report.ending, Ending::Done, "{operation}: {report:?}");
+        let told = w.aws.events().iter().filter(|event| event.detail_type == "Role Deleted").count();
+        assert_eq!((w.aws.role("payments-api"), told), (None, 1), "{operation}");
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_taken_before_what_it_was_is_kept() {
     let w = due([orphan("payments-api")]).await;
     pass(&w).await;
@@ -487,7 +502,15 @@ async fn a_role_that_may_not_be_deleted_holds_up_no_other() {
 #[tokio::test]
 async fn whatever_speaks_for_a_role_between_two_looks_keeps_it() {
     type Happens = fn(&FakeAws);
-    let happenings: [(&str, Happens); 9] = [
+    let happenings: [(&str, Happens); 10] = [
+        ("podgrant gives it to pods elsewhere", |aws| {
+            let mut association = aws.delete_association(EU, "prod-eu", "apps", "living").unwrap();
+            let arn = orphan("payments-api").arn();
+            association.tags.insert("podgrant/role".to_owned(), arn.clone());
+            association.tags.insert("podgrant/role-name".to_owned(), "payments-api".to_owned());
+            association.role_arn = arn;
+            aws.add_association(association);
+        }),
         ("its cluster is made again", |aws| aws.add_cluster(Cluster::named("gone-eu").status("CREATING"))),
         ("it no longer asks", |aws| aws.untag_role("payments-api", "podgrant/on-orphan")),
         ("its mark is taken off", |aws| aws.untag_role("payments-api", "podgrant/orphaned-since")),
@@ -566,6 +589,64 @@ async fn a_cluster_or_grant_that_comes_back_takes_the_mark_off() {
     w.pass(1);
     both(&w).await;
     assert_eq!(w.aws.role("payments-api"), None);
+}
+
+/// Deleted and made again, tags and all.
+fn replace(aws: &FakeAws) {
+    let mut role = aws.delete_role("payments-api").unwrap();
+    role.id.clear();
+    aws.add_role(role);
+}
+
+#[tokio::test]
+async fn a_role_made_again_in_the_last_moment_is_not_marked() {
+    // Its first mark, and the one that its deletion begins with: after the last of all reads but one.
+    for (w, read) in [(world().await, 1), (due([orphan("payments-api")]).await, 3)] {
+        if w.aws.role("payments-api").is_none() {
+            w.aws.add_role(orphan("payments-api"));
+        }
+        w.aws.fault(Fault::on("iam", "GetRole").nth(read).meanwhile(replace));
+        pass(&w).await;
+        assert_eq!(w.aws.calls().count("TagRole"), 0, "{read}");
+    }
+}
+
+#[tokio::test]
+async fn a_region_that_can_not_be_asked_for_a_roles_cluster_keeps_the_role() {
+    let w = due([orphan("payments-api")]).await;
+    w.aws.fault(Fault::on("eks", "DescribeCluster").with("name", "gone-eu").region(US).server_error());
+    let report = pass(&w).await;
+    assert_eq!((w.aws.calls().count("TagRole"), report.ending), (0, Ending::Failed), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_mark_that_says_more_since_it_was_looked_at_is_not_taken_off() {
+    let w = due([orphan("payments-api")]).await;
+    w.aws.add_cluster(Cluster::named("gone-eu"));
+    let begun = format!("{} begun", mark_of(&w, "payments-api").unwrap());
+    let tag = begun.clone();
+    w.aws.fault(Fault::on("iam", "GetRole").nth(1).meanwhile(move |aws| {
+        aws.tag_role("payments-api", "podgrant/orphaned-since", &tag);
+    }));
+    pass(&w).await;
+    assert_eq!(mark_of(&w, "payments-api"), Some(begun));
+}
+
+#[tokio::test]
+async fn a_deletion_stops_where_the_time_is_up_and_the_next_look_ends_it() {
+    let w = due([orphan("payments-api")]).await;
+    pass(&w).await;
+    w.pass(60);
+    w.forget();
+    let hand = w.clock_hand();
+    w.aws.fault(Fault::on("iam", "DetachRolePolicy").nth(1).meanwhile(move |_| {
+        hand.fetch_add(3600, std::sync::atomic::Ordering::Relaxed);
+    }));
+    let report = pass(&w).await;
+    assert_eq!((w.aws.calls().count("DetachRolePolicy"), report.ending), (1, Ending::NotYet), "{report:?}");
+    w.aws.clear_faults();
+    let report = pass(&w).await;
+    assert_eq!((w.aws.role("payments-api"), report.ending), (None, Ending::Done), "{report:?}");
 }
 
 #[tokio::test]
@@ -697,6 +778,47 @@ async fn where_not_every_association_can_be_seen_no_role_goes_and_all_else_does(
         ),
         "{story}"
     );
+}
+
+#[tokio::test]
+async fn an_association_that_can_not_be_described_keeps_every_role() {
+    let w = due([orphan("payments-api")]).await;
+    w.aws.add_association(association_of("prod-eu", "arn:aws:iam::111122223333:role/living"));
+    w.aws.fault(Fault::on("eks", "DescribePodIdentityAssociation").access_denied());
+    let report = pass(&w).await;
+    assert_eq!((w.aws.calls().count("TagRole"), report.ending), (0, Ending::Done));
+    assert!(report.orphans[0].text.contains("was not looked for: eks:Describe"), "{report:?}");
+}
+
+#[tokio::test]
+async fn what_goes_together_is_read_together_but_for_what_may_not_be_read() {
+    for (denied, marked) in [(false, 0), (true, 1)] {
+        let w = due([orphan("a"), orphan("b")]).await;
+        let reads = Fault::on("iam", "ListInstanceProfilesForRole").with("RoleName", "a");
+        w.aws.fault(if denied { reads.access_denied() } else { reads.server_error() });
+        pass(&w).await;
+        assert_eq!(w.aws.calls().count("TagRole"), marked, "denied: {denied}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_index_did_not_know_yet_is_gone_at_two_looks_too() {
+    let w = world().await;
+    w.given(role("leaving", "apps/leaving@prod-eu")).await;
+    w.aws.hide_from_index(EU, "prod-eu", "apps", "leaving", 99);
+    w.aws.delete_role("leaving");
+    let report = pass(&w).await;
+    assert_eq!((report.ending, w.access(EU, "prod-eu").len()), (Ending::NotYet, 1), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_role_that_a_listing_left_out_makes_no_association_of_others_dangle() {
+    let w = world().await;
+    w.aws.add_role(Role::named("known"));
+    w.aws.add_association(association_of("prod-eu", "arn:aws:iam::111122223333:role/known"));
+    w.aws.hide_role("known", 1);
+    let report = pass(&w).await;
+    assert_eq!((report.ending, report.findings), (Ending::Done, vec![]));
 }
 
 #[tokio::test]
