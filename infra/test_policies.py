@@ -43,6 +43,7 @@ VIEW = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSViewPolicy"
 ADMIN = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy"
 
 MANAGED = {"podgrant/managed": "v1"}
+AND_MORE = MANAGED | {"team": "payments"}
 ASKS = {"podgrant/on-orphan": "delete"}
 MARK = {"podgrant/orphaned-since": "2026-11-24T00:00:00Z AROAEXAMPLE"}
 BEGUN = {"podgrant/orphaned-since": "2026-11-24T00:00:00Z AROAEXAMPLE begun"}
@@ -60,6 +61,7 @@ TABLE = [
     (YES, "install-agent", "eks:CreateAddon", CLUSTER, {}, MANAGED),
     (NO, "install-agent", "eks:CreateAddon", CLUSTER),
     (NO, "install-agent", "eks:CreateAddon", CLUSTER, {}, {"podgrant/managed": "v2"}),
+    (NO, "install-agent", "eks:CreateAddon", CLUSTER, {}, AND_MORE),
     (YES, "install-agent", "eks:UpdateAddon", AGENT),
     (NO, "install-agent", "eks:UpdateAddon", OTHER_ADDON),
     (YES, "install-agent", "eks:DeleteAddon", AGENT, MANAGED),
@@ -67,6 +69,7 @@ TABLE = [
     (NO, "install-agent", "eks:DeleteAddon", OTHER_ADDON, MANAGED),
     (YES, "install-agent", "eks:TagResource", AGENT, {}, MANAGED),
     (NO, "install-agent", "eks:TagResource", AGENT),
+    (NO, "install-agent", "eks:TagResource", AGENT, {}, AND_MORE),
     (NO, "install-agent", "eks:TagResource", OTHER_ADDON, {}, MANAGED),
     (NO, "install-agent", "eks:TagResource", ASSOCIATION, {}, MANAGED),
     (NO, "install-agent", "eks:CreatePodIdentityAssociation", CLUSTER, {}, MANAGED),
@@ -78,6 +81,7 @@ TABLE = [
     # … and one access entry, to see them
     (YES, "install-agent", "eks:CreateAccessEntry", CLUSTER, {}, MANAGED, OWN_ENTRY),
     (NO, "install-agent", "eks:CreateAccessEntry", CLUSTER, {}, {}, OWN_ENTRY),
+    (NO, "install-agent", "eks:CreateAccessEntry", CLUSTER, {}, AND_MORE, OWN_ENTRY),
     (NO, "install-agent", "eks:CreateAccessEntry", CLUSTER, {}, MANAGED, OWN_ENTRY | {"eks:principalArn": OTHER_ROLE}),
     (NO, "install-agent", "eks:CreateAccessEntry", CLUSTER, {}, MANAGED, OWN_ENTRY | {"eks:kubernetesGroups": ["system:masters"]}),
     (NO, "install-agent", "eks:CreateAccessEntry", CLUSTER, {}, MANAGED,
@@ -92,6 +96,7 @@ TABLE = [
     (NO, "install-agent", "eks:AssociateAccessPolicy", ENTRY, {}, {}, VIEWING | {"eks:namespaces": ["kube-system", "payments"]}),
     (YES, "install-agent", "eks:TagResource", ENTRY, {}, MANAGED),
     (NO, "install-agent", "eks:TagResource", ENTRY),
+    (NO, "install-agent", "eks:TagResource", ENTRY, {}, AND_MORE),
     (NO, "install-agent", "eks:TagResource", OTHER_ENTRY, {}, MANAGED),
     (NO, "install-agent", "eks:DeleteAccessEntry", ENTRY),
     (NO, "install-agent without entries", "eks:CreateAccessEntry", CLUSTER, {}, MANAGED, OWN_ENTRY),
@@ -99,6 +104,7 @@ TABLE = [
     # reconcile-associations: its own associations, of roles that it may pass, to pods
     (YES, "reconcile-associations", "eks:CreatePodIdentityAssociation", CLUSTER, {}, MANAGED),
     (NO, "reconcile-associations", "eks:CreatePodIdentityAssociation", CLUSTER),
+    (NO, "reconcile-associations", "eks:CreatePodIdentityAssociation", CLUSTER, {}, AND_MORE),
     (YES, "reconcile-associations", "eks:UpdatePodIdentityAssociation", ASSOCIATION, MANAGED),
     (NO, "reconcile-associations", "eks:UpdatePodIdentityAssociation", ASSOCIATION),
     (NO, "reconcile-associations", "eks:UpdatePodIdentityAssociation", ASSOCIATION, {"podgrant/managed": "v2"}),
@@ -106,6 +112,7 @@ TABLE = [
     (NO, "reconcile-associations", "eks:DeletePodIdentityAssociation", ASSOCIATION, {"managed": "v1"}),
     (YES, "reconcile-associations", "eks:TagResource", ASSOCIATION, {}, MANAGED),
     (NO, "reconcile-associations", "eks:TagResource", ASSOCIATION, MANAGED, {"team": "payments"}),
+    (NO, "reconcile-associations", "eks:TagResource", ASSOCIATION, {}, AND_MORE),
     (NO, "reconcile-associations", "eks:TagResource", CLUSTER, {}, MANAGED),
     (NO, "reconcile-associations", "eks:DeleteAddon", AGENT, MANAGED),
     (YES, "reconcile-associations", "iam:PassRole", ROLE, {}, {}, {"iam:PassedToService": "pods.eks.amazonaws.com"}),

@@ -154,10 +154,16 @@ class Rules(unittest.TestCase):
                     if arn in (target["Arn"], target["DeadLetterConfig"]["Arn"])
                 }
                 (statement,) = policy["PolicyDocument"]["Statement"]
-                self.assertEqual(statement["Resource"], arn, policy_name)
-                self.assertEqual(statement["Principal"], {"Service": "events.amazonaws.com"}, policy_name)
                 sources = statement["Condition"]["ArnEquals"]["aws:SourceArn"]
                 self.assertEqual({source["Fn::GetAtt"][0] for source in sources}, feeding, policy_name)
+                file = "dead-letters" if queue.endswith("DeadLetters") else "queue"
+                self.assertEqual(
+                    resolved(document, policy["PolicyDocument"]),
+                    filled(f"policies/{file}.json", {
+                        "queue_arn": attribute(queue, "Arn"), "rule_arns": json.dumps(resolved(document, sources)),
+                    }),
+                    policy_name,
+                )
 
 
 def statements(document):
@@ -173,6 +179,8 @@ def statements(document):
 class PolicyFiles(unittest.TestCase):
     """CloudFormation can include no file: the template says each policy again, and may not say another thing."""
 
+    # Those that no role of the home stack has; a test of their own holds each to its place.
+    OTHERS = ["bus", "dead-letters", "forward-events", "key", "queue", "trust"]
     # The files that are not called as the policy is in the template.
     NAMES = {"access-entries": "install-agent-access-entries", "delete-roles": "clean-up-orphans-delete-roles"}
 
@@ -194,7 +202,7 @@ class PolicyFiles(unittest.TestCase):
                     filled(f"policies/{file}.json", policy_values(function)),
                 )
                 used.append(file)
-        self.assertEqual(sorted([*used, "key"]), sorted(path.stem for path in (ROOT / "infra/policies").iterdir()))
+        self.assertEqual(sorted([*used, *self.OTHERS]), sorted(path.stem for path in (ROOT / "infra/policies").iterdir()))
 
     def test_the_keys_policy_is_its_file(self):
         document = template("template.yaml")
@@ -204,6 +212,32 @@ class PolicyFiles(unittest.TestCase):
                 "partition": "aws", "account": "111122223333", "region": "eu-west-1", "dns_suffix": "amazonaws.com",
                 "name": "podgrant", "bus_name": "podgrant",
             }),
+        )
+
+    def test_the_bus_takes_events_of_whom_its_file_says(self):
+        document = template("template.yaml")
+        values = {"partition": "aws", "account": "111122223333"}
+        bus_arn = "arn:aws:events:eu-west-1:111122223333:event-bus/podgrant"
+        self.assertEqual(
+            resolved(document, document["Resources"]["Bus"]["Properties"]["Policy"]),
+            filled("policies/bus.json", values | {"bus_arn": bus_arn}),
+        )
+
+    def test_a_role_trusts_the_one_service_that_works_under_it(self):
+        for name, service in (("template.yaml", "lambda"), ("forward-events.yaml", "events")):
+            for role, properties in of_type(template(name), "AWS::IAM::Role").items():
+                self.assertEqual(
+                    properties["AssumeRolePolicyDocument"],
+                    filled("policies/trust.json", {"service": f"{service}.amazonaws.com"}),
+                    role,
+                )
+
+    def test_forwarding_may_put_events_on_the_home_bus_and_nothing_else(self):
+        document = template("forward-events.yaml")
+        ((policy,),) = (role["Policies"] for role in of_type(document, "AWS::IAM::Role").values())
+        self.assertEqual(
+            resolved(document, policy["PolicyDocument"]),
+            filled("policies/forward-events.json", {"home_bus_arn": "HomeBusArn"}),
         )
 
     def test_without_an_own_key_there_is_none_and_nobody_may_use_one(self):

@@ -40,15 +40,10 @@ resource "aws_cloudwatch_event_bus" "podgrant" {
 # This account and no other; which of its roles, their own policies say.
 resource "aws_cloudwatch_event_bus_policy" "podgrant" {
   event_bus_name = aws_cloudwatch_event_bus.podgrant.name
-  policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Sid       = "ThisAccount"
-      Effect    = "Allow"
-      Principal = { AWS = "arn:${local.partition}:iam::${local.account}:root" }
-      Action    = "events:PutEvents"
-      Resource  = local.bus_arn
-    }]
+  policy = templatefile("${path.module}/../policies/bus.json", {
+    partition = local.partition
+    account   = local.account
+    bus_arn   = local.bus_arn
   })
 }
 
@@ -138,16 +133,9 @@ resource "aws_sqs_queue_policy" "podgrant" {
   for_each = local.functions
 
   queue_url = aws_sqs_queue.podgrant[each.key].url
-  policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Sid       = "EventsOfOurRules"
-      Effect    = "Allow"
-      Principal = { Service = "events.amazonaws.com" }
-      Action    = "sqs:SendMessage"
-      Resource  = aws_sqs_queue.podgrant[each.key].arn
-      Condition = { ArnEquals = { "aws:SourceArn" = local.feeding[each.key] } }
-    }]
+  policy = templatefile("${path.module}/../policies/queue.json", {
+    queue_arn = aws_sqs_queue.podgrant[each.key].arn
+    rule_arns = jsonencode(local.feeding[each.key])
   })
 }
 
@@ -155,16 +143,9 @@ resource "aws_sqs_queue_policy" "dead_letters" {
   for_each = local.functions
 
   queue_url = aws_sqs_queue.dead_letters[each.key].url
-  policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Sid       = "EventsNotDelivered"
-      Effect    = "Allow"
-      Principal = { Service = "events.amazonaws.com" }
-      Action    = "sqs:SendMessage"
-      Resource  = aws_sqs_queue.dead_letters[each.key].arn
-      Condition = { ArnEquals = { "aws:SourceArn" = local.feeding[each.key] } }
-    }]
+  policy = templatefile("${path.module}/../policies/dead-letters.json", {
+    queue_arn = aws_sqs_queue.dead_letters[each.key].arn
+    rule_arns = jsonencode(local.feeding[each.key])
   })
 }
 
@@ -256,16 +237,9 @@ resource "aws_lambda_event_source_mapping" "podgrant" {
 resource "aws_iam_role" "podgrant" {
   for_each = local.functions
 
-  name = "${var.name}-${each.key}"
-  path = "/podgrant/"
-  assume_role_policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Effect    = "Allow"
-      Principal = { Service = "lambda.amazonaws.com" }
-      Action    = "sts:AssumeRole"
-    }]
-  })
+  name               = "${var.name}-${each.key}"
+  path               = "/podgrant/"
+  assume_role_policy = templatefile("${path.module}/../policies/trust.json", { service = "lambda.amazonaws.com" })
 }
 
 locals {

@@ -45,7 +45,7 @@ impl Aws {
             let item = item.map_err(|error| {
                 AwsError::of("eks:ListPodIdentityAssociations", cluster.to_string(), error)
             })?;
-            // Names that Kubernetes would not take are nobody's grant, nor ours.
+            // No pod can have names that Kubernetes would not take: they are nobody's grant, and hold no role.
             let (Ok(id), Ok(namespace), Ok(service_account)) = (
                 parsed(item.association_id.as_deref()),
                 parsed(item.namespace.as_deref()),

@@ -4,35 +4,22 @@
 data "aws_region" "current" {}
 
 locals {
+  policies = "${path.module}/../../policies"
   patterns = "${path.module}/../../../events/patterns/forward"
   rules    = toset([for file in fileset(local.patterns, "*.json") : trimsuffix(file, ".json")])
 }
 
 resource "aws_iam_role" "forward" {
   # IAM is global: each region's role needs a name of its own.
-  name = "${var.name}-${data.aws_region.current.name}"
-  path = "/podgrant/"
-  assume_role_policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Effect    = "Allow"
-      Principal = { Service = "events.amazonaws.com" }
-      Action    = "sts:AssumeRole"
-    }]
-  })
+  name               = "${var.name}-${data.aws_region.current.name}"
+  path               = "/podgrant/"
+  assume_role_policy = templatefile("${local.policies}/trust.json", { service = "events.amazonaws.com" })
 }
 
 resource "aws_iam_role_policy" "forward" {
-  name = "forward-events"
-  role = aws_iam_role.forward.name
-  policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Effect   = "Allow"
-      Action   = "events:PutEvents"
-      Resource = var.home_bus_arn
-    }]
-  })
+  name   = "forward-events"
+  role   = aws_iam_role.forward.name
+  policy = templatefile("${local.policies}/forward-events.json", { home_bus_arn = var.home_bus_arn })
 }
 
 resource "aws_cloudwatch_event_rule" "forward" {
@@ -65,16 +52,9 @@ resource "aws_sqs_queue" "dead_letters" {
 
 resource "aws_sqs_queue_policy" "dead_letters" {
   queue_url = aws_sqs_queue.dead_letters.url
-  policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Sid       = "EventsNotDelivered"
-      Effect    = "Allow"
-      Principal = { Service = "events.amazonaws.com" }
-      Action    = "sqs:SendMessage"
-      Resource  = aws_sqs_queue.dead_letters.arn
-      Condition = { ArnEquals = { "aws:SourceArn" = [for rule in aws_cloudwatch_event_rule.forward : rule.arn] } }
-    }]
+  policy = templatefile("${local.policies}/dead-letters.json", {
+    queue_arn = aws_sqs_queue.dead_letters.arn
+    rule_arns = jsonencode([for rule in aws_cloudwatch_event_rule.forward : rule.arn])
   })
 }
 
