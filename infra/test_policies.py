@@ -113,6 +113,7 @@ TABLE = [
     (YES, "reconcile-associations", "eks:TagResource", ASSOCIATION, {}, MANAGED),
     (NO, "reconcile-associations", "eks:TagResource", ASSOCIATION, MANAGED, {"team": "payments"}),
     (NO, "reconcile-associations", "eks:TagResource", ASSOCIATION, {}, AND_MORE),
+    (NO, "reconcile-associations", "eks:TagResource", ASSOCIATION, {}, {"podgrant/managed": "v2"}),
     (NO, "reconcile-associations", "eks:TagResource", CLUSTER, {}, MANAGED),
     (NO, "reconcile-associations", "eks:DeleteAddon", AGENT, MANAGED),
     (YES, "reconcile-associations", "iam:PassRole", ROLE, {}, {}, {"iam:PassedToService": "pods.eks.amazonaws.com"}),
