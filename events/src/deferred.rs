@@ -1,8 +1,9 @@
 //! Work that was put off: a fresh message that remembers when it began.
 
 use podgrant_core::outcome::FollowUp;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::SOURCE;
 use crate::incoming::{Envelope, Malformed, ROLE_NAME, Trigger, Wake, cut, is_role_name};
@@ -15,25 +16,57 @@ pub const DEFERRED_WORK: &str = "Deferred Work";
 /// `began` is when the work was first deferred, in seconds since 1970, and
 /// `attempt` how often it has been deferred, this time included. The id follows
 /// from what it is made of, so that a redelivered cause defers the same message.
-pub fn deferred(follow_up: &FollowUp, reason: &str, began: i64, attempt: u32, cause: &Wake) -> Value {
-    let work = json!(follow_up);
-    let id = format!("{}.{attempt}.{:016x}", cause.id, fingerprint(&work.to_string()));
-    json!({
-        "version": "0",
-        "id": id,
-        "detail-type": DEFERRED_WORK,
-        "source": SOURCE,
-        "time": cause.time,
-        "resources": [],
-        "detail": {
-            "followUp": work,
-            "reason": reason,
-            "began": began,
-            "attempt": attempt,
-            "askedBy": cause.asked_by,
-            "causeId": cause.id,
+///
+/// # Errors
+/// None that is known of: where work can't be written as JSON.
+pub fn deferred(
+    follow_up: &FollowUp,
+    reason: &str,
+    began: i64,
+    attempt: u32,
+    cause: &Wake,
+) -> serde_json::Result<String> {
+    // Once, and not by way of a Value: a part of a sweep has thousands of roles, and a sweep has a hundred parts.
+    let work = serde_json::value::to_raw_value(follow_up)?;
+    serde_json::to_string(&Message {
+        version: "0",
+        id: format!("{}.{attempt}.{:016x}", cause.id, fingerprint(work.get())),
+        detail_type: DEFERRED_WORK,
+        source: SOURCE,
+        time: &cause.time,
+        resources: [],
+        detail: Detail {
+            follow_up: &work,
+            reason,
+            began,
+            attempt,
+            asked_by: cause.asked_by.as_deref(),
+            cause_id: &cause.id,
         },
     })
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    version: &'a str,
+    id: String,
+    #[serde(rename = "detail-type")]
+    detail_type: &'a str,
+    source: &'a str,
+    time: &'a str,
+    resources: [&'a str; 0],
+    detail: Detail<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Detail<'a> {
+    follow_up: &'a RawValue,
+    reason: &'a str,
+    began: i64,
+    attempt: u32,
+    asked_by: Option<&'a str>,
+    cause_id: &'a str,
 }
 
 /// Reads what [`deferred`] wrote.

@@ -48,6 +48,7 @@ async fn every_page_is_read_and_nothing_is_lost() {
     15 x iam us-east-1 GetRole
     15 x iam us-east-1 ListAttachedRolePolicies
     15 x iam us-east-1 ListRolePolicies
+    1 x sqs eu-west-1 GetQueueAttributes
     1 x sqs eu-west-1 SendMessageBatch
     3 x tagging eu-west-1 GetResources
     * Access Granted eu-west-1/apps-1 apps/app-1 asking-1 created
@@ -80,6 +81,7 @@ async fn every_page_is_read_and_nothing_is_lost() {
     2 x eks eu-west-1 ListClusters
     1 x eks us-east-1 ListClusters
     5 x iam us-east-1 GetAccountAuthorizationDetails
+    1 x sqs eu-west-1 GetQueueAttributes
     1 x sqs eu-west-1 SendMessageBatch
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/apps-1 .. with asking-1 asking-2 asking-3 asking-4 asking-5
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/apps-2 .. with asking-1 asking-2 asking-3 asking-4 asking-5
@@ -219,6 +221,7 @@ async fn names_that_kubernetes_would_not_take_are_nobodys_grant() {
     1 x eks eu-west-1 ListPodIdentityAssociations
     1 x eks us-east-1 ListClusters
     1 x iam us-east-1 GetAccountAuthorizationDetails
+    1 x sqs eu-west-1 GetQueueAttributes
     1 x sqs eu-west-1 SendMessageBatch
     1 x tagging eu-west-1 GetResources
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with payments-api
@@ -316,6 +319,7 @@ async fn a_ghost_with_its_tags_hides_nothing_and_is_not_deleted_again() {
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters
+    sqs eu-west-1 GetQueueAttributes podgrant
     sqs eu-west-1 SendMessageBatch podgrant 1
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with 
 
@@ -374,6 +378,7 @@ async fn what_the_index_does_not_know_yet_is_described_and_neither_made_twice_no
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters
+    sqs eu-west-1 GetQueueAttributes podgrant
     sqs eu-west-1 SendMessageBatch podgrant 1
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with payments-api
 
@@ -403,6 +408,7 @@ async fn a_grant_withdrawn_before_the_index_knew_it_goes_with_the_next_sweep() {
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters
+    sqs eu-west-1 GetQueueAttributes podgrant
     sqs eu-west-1 SendMessageBatch podgrant 1
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with 
 

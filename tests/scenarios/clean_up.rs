@@ -338,6 +338,7 @@ async fn a_role_that_lost_its_tags_is_reconciles_business_and_not_clean_ups() {
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters
+    sqs eu-west-1 GetQueueAttributes podgrant
     sqs eu-west-1 SendMessageBatch podgrant 1
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with 
 

@@ -120,6 +120,7 @@ async fn a_sweep_with_nothing_to_do_writes_nothing() {
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters
+    sqs eu-west-1 GetQueueAttributes podgrant
     sqs eu-west-1 SendMessageBatch podgrant 2
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with everywhere payments-api
     > in 0 s, attempt 1, began 0 s ago: sweep us-east-1/prod-us .. with everywhere
@@ -141,6 +142,7 @@ async fn a_sweep_with_nothing_to_do_writes_nothing() {
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters
+    sqs eu-west-1 GetQueueAttributes podgrant
     sqs eu-west-1 SendMessageBatch podgrant 2
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with everywhere payments-api
     > in 0 s, attempt 1, began 0 s ago: sweep us-east-1/prod-us .. with everywhere
@@ -162,6 +164,7 @@ async fn a_sweep_mends_what_events_missed() {
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters
+    sqs eu-west-1 GetQueueAttributes podgrant
     sqs eu-west-1 SendMessageBatch podgrant 1
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with fourth second third
 
@@ -208,6 +211,7 @@ async fn a_service_account_changes_hands_in_place() {
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters
+    sqs eu-west-1 GetQueueAttributes podgrant
     sqs eu-west-1 SendMessageBatch podgrant 1
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with second
 
@@ -248,6 +252,7 @@ async fn a_service_account_whose_role_asks_again_does_not_change_hands() {
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters
+    sqs eu-west-1 GetQueueAttributes podgrant
     sqs eu-west-1 SendMessageBatch podgrant 1
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with second
 
@@ -298,6 +303,7 @@ async fn a_listing_that_breaks_off_changes_nothing_there_and_holds_up_no_other_c
     iam us-east-1 GetAccountAuthorizationDetails (next page)
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters
+    sqs eu-west-1 GetQueueAttributes podgrant
     sqs eu-west-1 SendMessageBatch podgrant 2
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/other .. with d
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with a b
@@ -346,6 +352,7 @@ async fn a_listing_that_breaks_off_changes_nothing_there_and_holds_up_no_other_c
     2 x iam us-east-1 GetRole
     1 x iam us-east-1 ListAttachedRolePolicies
     1 x iam us-east-1 ListRolePolicies
+    1 x sqs eu-west-1 GetQueueAttributes
     1 x sqs eu-west-1 SendMessageBatch
     3 x tagging eu-west-1 GetResources
     * Access Revoked eu-west-1/prod-eu apps/c c grant-withdrawn
@@ -378,6 +385,7 @@ async fn a_region_that_can_not_be_listed_fails_the_sweep_and_holds_up_no_cluster
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters -> 403 AccessDeniedException
+    sqs eu-west-1 GetQueueAttributes podgrant
     sqs eu-west-1 SendMessageBatch podgrant 2
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/other .. with d
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with a b
@@ -443,6 +451,7 @@ async fn without_the_tag_index_a_sweep_describes_every_association() {
     4 x iam us-east-1 GetRole
     2 x iam us-east-1 ListAttachedRolePolicies
     2 x iam us-east-1 ListRolePolicies
+    1 x sqs eu-west-1 GetQueueAttributes
     1 x sqs eu-west-1 SendMessageBatch
     2 x tagging eu-west-1 GetResources -> AccessDeniedException
     * Access Granted eu-west-1/other apps/e d created
@@ -468,6 +477,7 @@ async fn a_sweep_that_would_delete_too_many_deletes_none_and_says_how_to_allow_i
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters
+    sqs eu-west-1 GetQueueAttributes podgrant
     sqs eu-west-1 SendMessageBatch podgrant 1
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with c
 
@@ -520,6 +530,7 @@ async fn a_cluster_that_opts_out_keeps_what_it_has() {
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters
+    sqs eu-west-1 GetQueueAttributes podgrant
     sqs eu-west-1 SendMessageBatch podgrant 1
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with 
 

@@ -130,6 +130,7 @@ async fn who_became_an_administrator_is_reported_and_keeps_what_it_has() {
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters
+    sqs eu-west-1 GetQueueAttributes podgrant
     sqs eu-west-1 SendMessageBatch podgrant 1
     events eu-west-1 PutEvents 1
     * Grant Refused payments-api guardrail
@@ -164,6 +165,7 @@ async fn who_became_an_administrator_loses_it_where_that_is_configured() {
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters
+    sqs eu-west-1 GetQueueAttributes podgrant
     sqs eu-west-1 SendMessageBatch podgrant 1
     events eu-west-1 PutEvents 1
     * Grant Refused payments-api guardrail
@@ -242,6 +244,7 @@ async fn paths_and_boundaries_are_minded_where_they_are_configured() {
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters
+    sqs eu-west-1 GetQueueAttributes podgrant
     sqs eu-west-1 SendMessageBatch podgrant 1
     events eu-west-1 PutEvents 2
     * Grant Refused bounded guardrail
@@ -325,6 +328,7 @@ async fn a_sweep_mends_trust_once_for_all_clusters() {
     2 x iam us-east-1 ListAttachedRolePolicies
     2 x iam us-east-1 ListRolePolicies
     1 x iam us-east-1 UpdateAssumeRolePolicy
+    1 x sqs eu-west-1 GetQueueAttributes
     1 x sqs eu-west-1 SendMessageBatch
     3 x tagging eu-west-1 GetResources
     1 x tagging us-east-1 GetResources

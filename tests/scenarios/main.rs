@@ -9,6 +9,7 @@ mod agent_table;
 mod agents;
 mod batches;
 mod clean_up;
+mod endpoints;
 mod fleet;
 mod guarded;
 mod inside;

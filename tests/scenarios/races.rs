@@ -275,6 +275,7 @@ async fn a_stale_read_of_the_role_loses_no_access_and_the_sweep_makes_it_right()
     iam us-east-1 GetAccountAuthorizationDetails
     eks eu-west-1 ListClusters
     eks us-east-1 ListClusters
+    sqs eu-west-1 GetQueueAttributes podgrant
     sqs eu-west-1 SendMessageBatch podgrant 1
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with payments-api
 

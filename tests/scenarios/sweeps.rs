@@ -37,12 +37,27 @@ async fn a_sweep_with_nothing_to_do_costs_two_calls_for_a_hundred_associations()
     6 x eks eu-west-1 ListPodIdentityAssociations
     1 x eks us-east-1 ListClusters
     1 x iam us-east-1 GetAccountAuthorizationDetails
+    1 x sqs eu-west-1 GetQueueAttributes
     1 x sqs eu-west-1 SendMessageBatch
     6 x tagging eu-west-1 GetResources
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/prod-eu .. with 120 roles
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/second .. with 120 roles
     > in 0 s, attempt 1, began 0 s ago: sweep eu-west-1/third .. with 120 roles
     ");
+}
+
+#[tokio::test]
+async fn a_sweeps_messages_are_as_large_as_the_queue_takes_them() {
+    let w = settled(&[("PODGRANT_DRIFT_ROUNDS", "0")]).await;
+    w.aws.queues_take(50_000);
+    let small = w.sweep_counted().await;
+    let parts: Vec<&str> = small.lines().filter(|line| line.contains("sweep eu-west-1/second")).collect();
+    assert!(parts.len() > 1, "{small}");
+    // A queue that does not say takes what any queue takes.
+    w.aws.queues_take(262_144);
+    w.aws.fault(Fault::on("sqs", "GetQueueAttributes").access_denied());
+    let denied = w.sweep_counted().await;
+    assert!(denied.starts_with("done") && denied.contains("in 0 s, attempt 1"), "{denied}");
 }
 
 #[tokio::test]

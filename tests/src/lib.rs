@@ -5,6 +5,8 @@
 //! in-process EKS and IAM with AWS's paging, delays and faults, for what an
 //! emulator can't play. [`local_kubernetes`] is a real API server, as the clusters of either have one.
 
+pub mod endpoint;
 pub mod fake;
 pub mod local_aws;
 pub mod local_kubernetes;
+pub mod virtual_time;

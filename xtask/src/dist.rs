@@ -28,6 +28,15 @@ impl Architecture {
         }
     }
 
+    /// That of the machine this runs on.
+    pub fn of_this_machine() -> Result<Self> {
+        match env::consts::ARCH {
+            "aarch64" => Ok(Self::Arm64),
+            "x86_64" => Ok(Self::X86_64),
+            other => bail!("Lambda has no {other}"),
+        }
+    }
+
     fn target(self) -> &'static str {
         match self {
             Self::Arm64 => "aarch64-unknown-linux-gnu",
@@ -69,6 +78,24 @@ pub fn dist(architectures: &[Architecture]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Builds the functions as they are deployed, and tells where each bootstrap is, with its zip beside it.
+pub fn bootstraps(root: &Path, architecture: Architecture) -> Result<Vec<(&'static str, PathBuf)>> {
+    has_standard_library(architecture)?;
+    let bin = local_aws::environment(root, "xtask/requirements-dist.txt", "target/tools/dist")?;
+    let release = crate::build::target(root).join(architecture.target()).join("release");
+    let mut built = Vec::new();
+    for function in FUNCTIONS {
+        eprintln!("Building {function} for {} …", architecture.name());
+        let zip = build(root, &bin, function, architecture)?;
+        let folder = root.join("target/bench").join(function);
+        fs::create_dir_all(&folder)?;
+        fs::copy(&zip, folder.join("bootstrap.zip"))?;
+        fs::copy(release.join(function), folder.join("bootstrap"))?;
+        built.push((function, folder.join("bootstrap")));
+    }
+    Ok(built)
+}
+
 /// One function at a time: built together, each would get what the others need of shared crates.
 fn build(root: &Path, bin: &Path, function: &str, architecture: Architecture) -> Result<PathBuf> {
     let path = env::join_paths(
@@ -80,6 +107,8 @@ fn build(root: &Path, bin: &Path, function: &str, architecture: Architecture) ->
         // It looks for zig there.
         .env("PATH", path)
         .args(["lambda", "build", "--release", "--locked", "--output-format", "zip", "--package", function])
+        // By our own profile, and not by that and cargo-lambda's.
+        .arg("--disable-optimizations")
         .args(["--target", architecture.target()]);
     local_aws::run(&mut command)?;
     Ok(crate::build::target(root).join("lambda").join(function).join("bootstrap.zip"))

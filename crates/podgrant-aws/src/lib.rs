@@ -1,13 +1,13 @@
 //! What podgrant reads from AWS and writes to it.
 //!
 //! The only crate that names `aws_sdk_*`; no SDK type stands in a signature
-//! that another crate uses, but for [`Aws::new`], which takes the SDK's own
-//! configuration.
+//! that another crate uses, but for [`Aws::new`] and what makes the SDK's own
+//! configuration for it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
@@ -18,6 +18,7 @@ mod apply;
 mod associations;
 mod clusters;
 mod error;
+pub mod http;
 mod kubernetes;
 mod observe;
 mod publish;
@@ -61,8 +62,14 @@ struct Regional {
 /// The SDK's configuration from the standard variables (`AWS_REGION`,
 /// `AWS_ENDPOINT_URL`, credentials), with podgrant's time limits.
 pub async fn sdk_config() -> SdkConfig {
-    aws_config::defaults(BehaviorVersion::latest())
-        .retry_config(RetryConfig::standard().with_max_attempts(3))
+    configured(aws_config::defaults(BehaviorVersion::latest())).load().await
+}
+
+/// With podgrant's retries and time limits.
+pub fn configured(loader: ConfigLoader) -> ConfigLoader {
+    loader
+        .http_client(http::paced(http::client()))
+        .retry_config(RetryConfig::standard().with_max_attempts(5))
         .timeout_config(
             TimeoutConfig::builder()
                 .connect_timeout(Duration::from_secs(3))
@@ -70,8 +77,6 @@ pub async fn sdk_config() -> SdkConfig {
                 .operation_timeout(Duration::from_secs(20))
                 .build(),
         )
-        .load()
-        .await
 }
 
 impl Aws {
@@ -112,6 +117,16 @@ impl Aws {
     /// Also looks beyond EKS's own word.
     pub fn with_lookout(self, lookout: Option<Lookout>) -> Self {
         Self { lookout, ..self }
+    }
+
+    /// Makes one cheap call, so that credentials, TLS and a connection are ready when there is work. Nothing is asked
+    /// for, so nothing is made of the answer, and a start that gets none goes on.
+    pub async fn warm_up(&self) {
+        let Some((region, first)) = self.regions.first_key_value() else { return };
+        if let Err(error) = first.eks.list_clusters().max_results(1).send().await {
+            let error = AwsError::of("eks:ListClusters", region.as_str(), error);
+            tracing::info!(%error, "the call that is made while starting");
+        }
     }
 
     /// The names of podgrant's tags.

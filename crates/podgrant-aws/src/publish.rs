@@ -1,7 +1,7 @@
 //! Outcome events onto the bus, and unfinished work back onto its queue.
 
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
-use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use aws_sdk_sqs::types::{QueueAttributeName, SendMessageBatchRequestEntry};
 
 use crate::{Aws, AwsError, Meaning};
 
@@ -100,6 +100,20 @@ impl Aws {
             }
         }
         refused.map_or(Ok(()), Err)
+    }
+
+    /// How large a message of this queue may be, in bytes.
+    ///
+    /// # Errors
+    /// The queue can't be asked, or does not say.
+    pub async fn most_message_bytes(&self, queue_url: &str) -> Result<usize, AwsError> {
+        const OPERATION: &str = "sqs:GetQueueAttributes";
+        let asked = QueueAttributeName::MaximumMessageSize;
+        let answer =
+            self.sqs.get_queue_attributes().queue_url(queue_url).attribute_names(asked.clone()).send();
+        let answer = answer.await.map_err(|error| AwsError::of(OPERATION, queue_url, error))?;
+        let most = answer.attributes().and_then(|attributes| attributes.get(&asked)?.parse().ok());
+        most.ok_or_else(|| AwsError::new(OPERATION, queue_url, Meaning::Invalid, "no MaximumMessageSize"))
     }
 
     /// Sends messages that come back after a while: ten a call, or as many as are not too large together. They are

@@ -43,5 +43,5 @@ pub use outcome::{Finding, FindingKind, Outcome, Verdict};
 pub use plan::{Change, Plan, plan};
 pub use powers::Powers;
 pub use subject::{ClusterSelector, Pattern, Subject, SubjectError};
-pub use sweep::SweepPart;
+pub use sweep::{SweepPart, part_bytes};
 pub use tags::{OnOrphan, RoleTags, TagKeys, TagProblem};

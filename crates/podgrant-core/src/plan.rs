@@ -1,6 +1,6 @@
 //! From what is to what should be: pure, total, sorted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use crate::moment::rfc3339;
 use crate::names::{AssociationId, ClusterId, RoleArn, RoleId, Workload};
 use crate::orphan::{OrphanMark, OrphanSettings, RoleRecord};
 use crate::outcome::{Finding, FollowUp, Wait};
-use crate::sweep::{PART_BYTES, Round};
+use crate::sweep::Round;
 use crate::tags::TagKeys;
 use crate::trust::{PODS_PRINCIPAL, manage};
 
@@ -172,6 +172,8 @@ pub enum Duty {
         /// The share of the associations that is described this time.
         round: Option<Round>,
         guardrails: Guardrails,
+        /// How large a part's roles may be, in bytes of JSON.
+        part_bytes: usize,
     },
     /// No association points at a role that is gone; orphaned roles are known.
     Orphans {
@@ -221,7 +223,9 @@ pub fn plan(duty: Duty, snapshot: &Snapshot, keys: &TagKeys) -> Plan {
             plan_agents(snapshot, keys, &settings, announce, attempt)
         }
         Duty::Grants { guardrails } => plan_grants(snapshot, keys, &guardrails),
-        Duty::Sweep { round, guardrails } => plan_sweep(snapshot, keys, &guardrails, round, PART_BYTES),
+        Duty::Sweep { round, guardrails, part_bytes } => {
+            plan_sweep(snapshot, keys, &guardrails, round, part_bytes)
+        }
         Duty::Orphans { settings, guardrails } => plan_orphans(snapshot, keys, &guardrails, &settings),
     };
     plan.changes.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
@@ -594,8 +598,8 @@ fn rank(association: &Association) -> (bool, &AssociationId) {
 ///
 /// Two are seen where one was replaced while we looked. Then the one that is not
 /// ours is believed, whatever the order: it is the one that must not be touched.
-fn by_place(snapshot: &Snapshot) -> BTreeMap<(&ClusterId, &Workload), &Association> {
-    let mut places = BTreeMap::new();
+fn by_place(snapshot: &Snapshot) -> HashMap<(&ClusterId, &Workload), &Association> {
+    let mut places = HashMap::with_capacity(snapshot.associations.len());
     for association in &snapshot.associations {
         let place = places.entry((&association.cluster, &association.workload)).or_insert(association);
         if rank(association) < rank(place) {
@@ -604,8 +608,6 @@ fn by_place(snapshot: &Snapshot) -> BTreeMap<(&ClusterId, &Workload), &Associati
     }
     places
 }
-
-type Places<'a> = BTreeSet<(&'a ClusterId, &'a Workload)>;
 
 #[cfg(test)]
 mod tests;

@@ -12,9 +12,14 @@ use crate::names::{AssociationId, ClusterId, Region, RoleArn, RoleId, Workload};
 use crate::powers::Powers;
 use crate::tags::TagKeys;
 
-/// How large a part's roles may be, in bytes of JSON, estimated from above. SQS takes 256 KiB a message (Amazon SQS
-/// quotas; since 2025 more), and the rest of the message is small.
-pub const PART_BYTES: usize = 200_000;
+/// How large the roles of a part may be, in bytes of JSON, where a message may have `message_bytes`. What else is in it
+/// is small: a cluster's tags, 50 of 384 characters at most, are the most of it.
+pub fn part_bytes(message_bytes: usize) -> usize {
+    message_bytes.saturating_sub(32_768)
+}
+
+/// What a message of any queue may hold: 256 KiB. Since 2025 queues can take up to 1 MiB (Amazon SQS quotas).
+pub const MESSAGE_BYTES: usize = 262_144;
 
 /// A part of a sweep: one cluster's service accounts, or a stretch of them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -98,22 +103,21 @@ impl SweepPart {
 ///
 /// A service account that more roles claim than fit keeps the oldest of them, before those that can't win it: who
 /// holds it is looked at anyway. Those left out are told.
-pub(crate) fn stretches(wanted: &BTreeMap<Workload, Vec<Claimant>>, bytes: usize) -> Stretches {
+pub(crate) fn stretches(wanted: &BTreeMap<&Workload, Vec<&Claimant>>, bytes: usize) -> Stretches {
     let mut cut = Stretches::default();
     let mut open = Open::default();
     let mut from: Option<Workload> = None;
-    for (workload, claimants) in wanted {
-        let mut oldest: Vec<&Claimant> = claimants.iter().collect();
+    for (&workload, claimants) in wanted {
+        let mut oldest: Vec<&Claimant> = claimants.clone();
         oldest.sort_by_key(|claimant| (!claimant.sound, claimant.role.created_at, &claimant.role.arn));
-        let mut oldest: Vec<&Arc<Role>> = oldest.into_iter().map(|claimant| &claimant.role).collect();
         let mut length = 0;
-        let fitting = oldest.iter().take_while(|role| {
-            length += Open::default().length_of(role, &BTreeSet::new());
+        let fitting = oldest.iter().take_while(|claimant| {
+            length += claimant.bytes + claimant.policy_bytes;
             length <= bytes
         });
         let fitting = fitting.count().max(1);
         let left_out = oldest.drain(fitting.min(oldest.len())..);
-        cut.left_out.extend(left_out.map(|role| (workload.clone(), Arc::clone(role))));
+        cut.left_out.extend(left_out.map(|claimant| (workload.clone(), Arc::clone(&claimant.role))));
         if open.length + open.length_of_all(&oldest) > bytes && !open.roles.is_empty() {
             let to = Some(workload.clone());
             cut.stretches
@@ -132,6 +136,27 @@ pub(crate) struct Claimant {
     pub role: Arc<Role>,
     /// Nothing about the role itself keeps it from winning.
     pub sound: bool,
+    /// What it takes in a message, in bytes of JSON estimated from above: itself, and its trust policy where no other
+    /// role of the message has the same.
+    bytes: usize,
+    policy_bytes: usize,
+}
+
+impl Claimant {
+    pub fn new(role: Arc<Role>, sound: bool) -> Self {
+        let escaped = |text: &str| text.len() + text.matches(['"', '\\', '\n']).count();
+        let tags: usize = role.tags.iter().map(|(key, value)| escaped(key) + escaped(value) + 6).sum();
+        let boundary = role.permissions_boundary.as_ref().map_or(0, |arn| arn.len() + 20);
+        // Names of policies and what is wrong with them, where a guardrail refuses the role for it.
+        let powers = match &role.powers {
+            Powers::Unread | Powers::Limited => 0,
+            Powers::Everything { policy } => escaped(policy) + 40,
+            Powers::Unclear { policy, problem } => escaped(policy) + escaped(problem) + 40,
+        };
+        let bytes = role.arn.as_str().len() + role.id.as_str().len() + 52 + tags + boundary + powers;
+        let policy_bytes = escaped(&role.trust_policy) + 6;
+        Self { role, sound, bytes, policy_bytes }
+    }
 }
 
 /// What one cluster should have, cut into stretches.
@@ -153,31 +178,21 @@ struct Open<'a> {
 
 impl<'a> Open<'a> {
     /// What a role adds, beside policies that come with others.
-    fn length_of(&self, role: &Role, coming: &BTreeSet<&str>) -> usize {
-        if self.roles.contains_key(&role.arn) {
+    fn length_of(&self, claimant: &Claimant, coming: &BTreeSet<&str>) -> usize {
+        if self.roles.contains_key(&claimant.role.arn) {
             return 0;
         }
-        let escaped = |text: &str| text.len() + text.matches(['"', '\\', '\n']).count();
-        let tags: usize = role.tags.iter().map(|(key, value)| key.len() + value.len() + 12).sum();
-        let policy = role.trust_policy.as_str();
+        let policy = claimant.role.trust_policy.as_str();
         let new = !self.policies.contains(policy) && !coming.contains(policy);
-        let policy = if new { escaped(policy) + 6 } else { 0 };
-        let boundary = role.permissions_boundary.as_ref().map_or(0, |arn| arn.len() + 20);
-        // Names of policies and what is wrong with them, where a guardrail refuses the role for it.
-        let powers = match &role.powers {
-            Powers::Unread | Powers::Limited => 0,
-            Powers::Everything { policy } => escaped(policy) + 40,
-            Powers::Unclear { policy, problem } => escaped(policy) + escaped(problem) + 40,
-        };
-        role.arn.as_str().len() + role.id.as_str().len() + 60 + tags + policy + boundary + powers
+        claimant.bytes + if new { claimant.policy_bytes } else { 0 }
     }
 
-    fn length_of_all(&self, roles: &[&Arc<Role>]) -> usize {
+    fn length_of_all(&self, claimants: &[&Claimant]) -> usize {
         let mut coming = BTreeSet::new();
         let mut length = 0;
-        for role in roles {
-            length += self.length_of(role, &coming);
-            coming.insert(role.trust_policy.as_str());
+        for claimant in claimants {
+            length += self.length_of(claimant, &coming);
+            coming.insert(claimant.role.trust_policy.as_str());
         }
         length
     }
@@ -186,11 +201,11 @@ impl<'a> Open<'a> {
         self.roles.into_values().cloned().collect()
     }
 
-    fn add_all(&mut self, roles: &[&'a Arc<Role>]) {
-        self.length += self.length_of_all(roles);
-        for role in roles {
-            self.roles.insert(&role.arn, role);
-            self.policies.insert(&role.trust_policy);
+    fn add_all(&mut self, claimants: &[&'a Claimant]) {
+        self.length += self.length_of_all(claimants);
+        for claimant in claimants {
+            self.roles.insert(&claimant.role.arn, &claimant.role);
+            self.policies.insert(&claimant.role.trust_policy);
         }
     }
 }

@@ -7,8 +7,8 @@ use futures_util::future::BoxFuture;
 use podgrant_aws::{Aws, AwsError, BusEvent, DelayedMessage, Meaning, Occasion, View};
 use podgrant_core::model::Workloads;
 use podgrant_core::outcome::{FollowUp, Wait};
-use podgrant_core::plan::{OrphanStanding, Standing};
-use podgrant_core::{Change, Finding, FindingKind, Outcome, Snapshot, Verdict, guard, plan};
+use podgrant_core::plan::{Duty, OrphanStanding, Standing};
+use podgrant_core::{Change, Finding, FindingKind, Outcome, Snapshot, Verdict, guard, part_bytes, plan};
 use podgrant_events::{Cause, OutcomeEvent, Trigger, Wake, deferred};
 
 use crate::clock::Clock;
@@ -104,7 +104,15 @@ impl Flow {
             Ok(snapshot) => snapshot,
             Err(error) => return self.unobserved(task, wake, origin, &error).await,
         };
-        let plan = plan(task.duty.clone(), &snapshot, self.aws.keys());
+        let mut duty = task.duty.clone();
+        if let (Duty::Sweep { part_bytes: bytes, .. }, Some(queue_url)) = (&mut duty, self.queue(origin)) {
+            match self.aws.most_message_bytes(queue_url).await {
+                Ok(most) => *bytes = part_bytes(most),
+                // What any queue takes is known.
+                Err(error) => tracing::warn!(%error, "a sweep's messages are smaller than they might be"),
+            }
+        }
+        let plan = plan(duty, &snapshot, self.aws.keys());
         tracing::debug!(id = %wake.id, %plan, "planned");
         let approved = guard(plan, &snapshot, self.aws.keys(), &self.config.limits);
         let outcomes = if self.config.dry_run {
@@ -137,7 +145,7 @@ impl Flow {
         };
         waits = one_look_at_orphans(waits, &task.view);
         let mut parts = Vec::new();
-        if origin != Origin::Queue || self.config.dry_run || self.config.queue_url.is_none() {
+        if self.queue(origin).is_none() {
             let at_once = self.config.dry_run || origin == Origin::Invoke { allowed: true };
             let is_part = |wait: &Wait| match &wait.follow_up {
                 FollowUp::ClusterSweep(_) => true,
@@ -217,6 +225,12 @@ impl Flow {
         }
     }
 
+    /// The queue that takes what is left for later, where one does.
+    fn queue(&self, origin: Origin) -> Option<&str> {
+        let asks = origin == Origin::Queue && !self.config.dry_run;
+        self.config.queue_url.as_deref().filter(|_| asks)
+    }
+
     /// What a message comes to when nothing could be read: throttled reads come
     /// back after a while, all else is delivered again.
     async fn unobserved(&self, task: &Task, wake: &Wake, origin: Origin, error: &AwsError) -> Report {
@@ -252,10 +266,8 @@ impl Flow {
             return Err(reason.to_owned());
         };
         let began = wake.began.unwrap_or_else(|| self.clock.seconds());
-        let message = DelayedMessage {
-            body: deferred(work, reason, began, wake.attempt, wake).to_string(),
-            delay_seconds: 0,
-        };
+        let body = deferred(work, reason, began, wake.attempt, wake).map_err(|error| error.to_string())?;
+        let message = DelayedMessage { body, delay_seconds: 0 };
         self.aws.send_later(queue_url, [message]).await.map_err(|error| error.to_string())
     }
 
@@ -284,15 +296,19 @@ impl Flow {
         // One message for each thing to come back for, whatever the number of reasons.
         let unique: BTreeMap<&FollowUp, &Wait> = waits.iter().map(|wait| (&wait.follow_up, wait)).collect();
         let attempt = wake.attempt + 1;
-        let messages = unique.into_iter().map(|(follow_up, wait)| DelayedMessage {
-            body: deferred(follow_up, &wait.reason, began, attempt, wake).to_string(),
-            delay_seconds: match &wake.trigger {
+        let mut unwritten = None;
+        let messages = unique.into_iter().filter_map(|(follow_up, wait)| {
+            let body = deferred(follow_up, &wait.reason, began, attempt, wake);
+            let body = body.map_err(|error| unwritten = Some(error.to_string())).ok()?;
+            let delay_seconds = match &wake.trigger {
                 // There is nothing to wait for: it is somebody's turn.
                 before if !again(before, follow_up) && matches!(follow_up, FollowUp::ClusterSweep(_)) => 0,
                 _ => self.delay(follow_up, attempt),
-            },
+            };
+            Some(DelayedMessage { body, delay_seconds })
         });
-        self.aws.send_later(queue_url, messages).await.map_err(|error| error.to_string())
+        self.aws.send_later(queue_url, messages).await.map_err(|error| error.to_string())?;
+        unwritten.map_or(Ok(()), Err)
     }
 
     /// Seconds until the next look. A cluster takes minutes; what AWS will show

@@ -5,9 +5,16 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lambda_runtime::{LambdaEvent, service_fn};
 use podgrant_aws::Aws;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+#[cfg(panic = "abort")]
+compile_error!("podgrant unwinds: with panic = \"abort\" one poison message would end its whole batch");
 
 pub mod batch;
 pub mod clock;
@@ -41,6 +48,7 @@ pub fn run(function: Function, lookout: Option<Lookout>) -> Result<(), lambda_ru
             .with_guardrails(config.guardrails.clone())
             .with_orphan_settings(config.orphans)
             .with_lookout(lookout);
+        let _ = tokio::time::timeout(WARM_UP, aws.warm_up()).await;
         let metrics = Metrics::into_the_log();
         let flow = Arc::new(Flow { function, aws, config, clock: Clock::system(), metrics });
         lambda_runtime::run(service_fn(|event: LambdaEvent<serde_json::Value>| {
@@ -54,6 +62,9 @@ pub fn run(function: Function, lookout: Option<Lookout>) -> Result<(), lambda_ru
         .await
     })
 }
+
+/// How long a start waits for its first call. Lambda gives a start ten seconds.
+const WARM_UP: Duration = Duration::from_secs(2);
 
 /// Milliseconds that an invocation has whose deadline is over when it begins.
 const WITHOUT_DEADLINE_MS: i64 = 300_000;
@@ -70,19 +81,19 @@ fn init_logs() -> Result<(), ConfigError> {
     // kube calls it an error when a cluster can't be reached: to podgrant it is a finding.
     let wanted =
         if wanted.contains("kube") { wanted.to_owned() } else { format!("{wanted},kube_client=off") };
+    // Not an EnvFilter: it brings regular expressions along, for spans that podgrant does not have.
     let filter = wanted
-        .parse::<tracing_subscriber::EnvFilter>()
+        .parse::<Targets>()
         .map_err(|error| ConfigError { variable: "PODGRANT_LOG", problem: format!("{wanted:?}: {error}") })?;
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
         .with_current_span(false)
         .with_span_list(false)
         .with_target(false)
         // CloudWatch stamps each line already.
-        .without_time()
-        .with_env_filter(filter)
-        .init();
+        .without_time();
+    tracing_subscriber::registry().with(filter).with(lines).init();
     Ok(())
 }
 

@@ -7,8 +7,8 @@ use podgrant_aws::View;
 use podgrant_core::model::RoleNews;
 use podgrant_core::outcome::FollowUp;
 use podgrant_core::plan::{Announce, Duty};
-use podgrant_core::sweep::Round;
-use podgrant_core::{AssociationId, ClusterId, Workload};
+use podgrant_core::sweep::{MESSAGE_BYTES, Round};
+use podgrant_core::{AssociationId, ClusterId, Workload, part_bytes};
 use podgrant_events::{RoleRef, Trigger, Wake};
 
 use crate::config::Config;
@@ -158,7 +158,11 @@ fn task(function: Function, wake: &Wake, config: &Config, now: i64) -> Option<Ta
                     let round = Round::at(now, config.sweep_interval, config.drift_rounds);
                     return Some(Task {
                         view: View::FleetSweep,
-                        duty: Duty::Sweep { round, guardrails: config.guardrails.clone() },
+                        duty: Duty::Sweep {
+                            round,
+                            guardrails: config.guardrails.clone(),
+                            part_bytes: part_bytes(MESSAGE_BYTES),
+                        },
                     });
                 }
                 _ => return None,

@@ -71,10 +71,13 @@ fn follow_ups() -> Vec<FollowUp> {
     ]
 }
 
+/// The message, over the wire.
+fn sent(follow_up: &FollowUp, reason: &str, began: i64, attempt: u32, cause: &Wake) -> Value {
+    serde_json::from_str(&deferred(follow_up, reason, began, attempt, cause).unwrap()).unwrap()
+}
+
 fn back(message: &Value) -> Wake {
-    // Over the wire and back.
-    let message: Value = serde_json::from_str(&message.to_string()).unwrap();
-    match read(&message, &[]) {
+    match read(message, &[]) {
         Ok(Incoming::Wake(wake)) => wake,
         other => panic!("{other:?}"),
     }
@@ -83,7 +86,7 @@ fn back(message: &Value) -> Wake {
 #[test]
 fn deferred_work_is_read_back_whole() {
     for follow_up in follow_ups() {
-        let message = deferred(&follow_up, "CREATING", 1_772_446_530, 1, &cause());
+        let message = sent(&follow_up, "CREATING", 1_772_446_530, 1, &cause());
         let expected =
             Wake { trigger: Trigger::FollowUp(follow_up), began: Some(1_772_446_530), attempt: 1, ..cause() };
         assert_eq!(back(&message), expected);
@@ -93,13 +96,13 @@ fn deferred_work_is_read_back_whole() {
 #[test]
 fn work_deferred_again_keeps_what_it_began_with() {
     let follow_up = &follow_ups()[1];
-    let first = back(&deferred(follow_up, "CREATING", 100, 1, &cause()));
-    let message = deferred(follow_up, "still CREATING", 100, 2, &first);
+    let first = back(&sent(follow_up, "CREATING", 100, 1, &cause()));
+    let message = sent(follow_up, "still CREATING", 100, 2, &first);
     let second = back(&message);
     assert_eq!(second, Wake { attempt: 2, ..first });
     assert_eq!(message["detail"]["causeId"], cause().id);
     let nobody = Wake { asked_by: None, ..cause() };
-    assert_eq!(back(&deferred(follow_up, "", 100, 1, &nobody)).asked_by, None);
+    assert_eq!(back(&sent(follow_up, "", 100, 1, &nobody)).asked_by, None);
 }
 
 #[test]
@@ -114,7 +117,7 @@ fn each_deferred_message_has_its_own_id_and_the_same_one_twice() {
     let mut ids: Vec<String> = Vec::new();
     for attempt in 1..=2 {
         for follow_up in follow_ups() {
-            let id = |reason| deferred(&follow_up, reason, 100, attempt, &cause())["id"].to_string();
+            let id = |reason| sent(&follow_up, reason, 100, attempt, &cause())["id"].to_string();
             assert_eq!(id("one reason"), id("another"));
             ids.push(id(""));
         }

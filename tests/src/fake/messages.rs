@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::params::{Answer, Params, Refusal};
 use super::state::State;
 
-/// The most that a message, a batch of messages or a PutEvents may hold.
-const MOST_BYTES: usize = 1_048_576;
+/// The most that a PutEvents or a batch of messages may hold, and a message unless the queue takes less.
+pub(super) const MOST_BYTES: usize = 1_048_576;
 
 /// An event that PutEvents took.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,10 +123,14 @@ pub(super) fn sqs(state: &mut State, region: &str, operation: &str, params: &Par
     let queue = params.text("QueueUrl")?;
     match operation {
         "SendMessage" => {
-            let message = read_message(region, queue, &params.map)?;
+            let message = read_message(state.most_message_bytes, region, queue, &params.map)?;
             Ok(state.send(message).into())
         }
         "SendMessageBatch" => batch(state, region, queue, params),
+        // Of the attributes it knows the one.
+        "GetQueueAttributes" => {
+            Ok(json!({ "Attributes": { "MaximumMessageSize": state.most_message_bytes.to_string() } }))
+        }
         _ => Err(Refusal::new(
             400,
             "UnknownOperationException",
@@ -167,6 +171,7 @@ fn batch(state: &mut State, region: &str, queue: &str, params: &Params) -> Answe
         );
     }
     let body = |entry: &Value| entry.get("MessageBody").and_then(Value::as_str).map_or(0, str::len);
+    let most = state.most_message_bytes;
     if entries.iter().map(body).sum::<usize>() > MOST_BYTES {
         return refuse("BatchRequestTooLong", "Batch requests cannot be longer than 1048576 bytes.");
     }
@@ -177,7 +182,7 @@ fn batch(state: &mut State, region: &str, queue: &str, params: &Params) -> Answe
         let taken = if number < failing {
             Err(Refusal::new(500, failing_code.as_str(), "The fault that the test asked for"))
         } else {
-            read_message(region, queue, entry.as_object().unwrap_or(&empty))
+            read_message(most, region, queue, entry.as_object().unwrap_or(&empty))
         };
         match taken {
             Ok(message) => {
@@ -200,17 +205,22 @@ fn batch(state: &mut State, region: &str, queue: &str, params: &Params) -> Answe
     Ok(answer)
 }
 
-fn read_message(region: &str, queue: &str, entry: &Map<String, Value>) -> Result<Message, Refusal> {
+fn read_message(
+    most_bytes: usize,
+    region: &str,
+    queue: &str,
+    entry: &Map<String, Value>,
+) -> Result<Message, Refusal> {
     let refuse = |code: &str, message: &str| Err(Refusal::new(400, code, message));
     let text = |name: &str| entry.get(name).and_then(Value::as_str);
     let Some(body) = text("MessageBody").filter(|body| !body.is_empty()) else {
         return refuse("MissingParameter", "The request must contain the parameter MessageBody.");
     };
-    if body.len() > MOST_BYTES {
-        return refuse(
-            "InvalidParameterValue",
-            "One or more parameters are invalid. Reason: Message must be shorter than 1048576 bytes.",
+    if body.len() > most_bytes {
+        let problem = format!(
+            "One or more parameters are invalid. Reason: Message must be shorter than {most_bytes} bytes."
         );
+        return refuse("InvalidParameterValue", &problem);
     }
     let delay_seconds = match entry.get("DelaySeconds") {
         None | Some(Value::Null) => None,

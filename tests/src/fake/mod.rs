@@ -27,10 +27,12 @@ mod configuration;
 mod eks;
 mod fault;
 mod iam;
+mod limits;
 mod messages;
 mod paging;
 mod params;
 mod record;
+mod road;
 mod server;
 mod state;
 mod tagging;
@@ -40,18 +42,21 @@ mod things;
 mod turnstile;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use limits::Limits;
 use state::{Place, State};
 
 pub use addons::AGENT;
 pub use calls::{Call, Calls};
 pub use fault::{ANY, Fault, Gate, Matching};
+pub use limits::RateLimit;
 pub use messages::{Event, Message};
 pub use params::Tags;
 pub use things::{
@@ -72,6 +77,7 @@ pub enum Ghost {
 struct Shared {
     state: Mutex<State>,
     latency: Mutex<Duration>,
+    limits: Mutex<Limits>,
 }
 
 /// A fake AWS. The server stops when the last clone is dropped.
@@ -103,7 +109,7 @@ impl FakeAws {
     /// Where the port can't be had.
     #[expect(clippy::expect_used, reason = "without a server there is no test")]
     pub async fn start_on(port: u16) -> Self {
-        let shared = Arc::new(Shared { state: Mutex::new(State::new()), latency: Mutex::default() });
+        let shared = Arc::new(Shared::empty());
         let served = Arc::clone(&shared);
         let (ready, address) = oneshot::channel();
         let (running, stopped) = oneshot::channel();
@@ -125,9 +131,9 @@ impl FakeAws {
         Self { shared, server: Some(Arc::new(Server { address, _running: running })) }
     }
 
-    /// An empty AWS that nothing but a [`Turnstile`] leads to.
+    /// An empty AWS that nothing leads to but a [`Turnstile`], or its [`road`](FakeAws::road).
     pub fn unserved() -> Self {
-        Self::without_server(Arc::new(Shared { state: Mutex::new(State::new()), latency: Mutex::default() }))
+        Self::without_server(Arc::new(Shared::empty()))
     }
 
     fn without_server(shared: Arc<Shared>) -> Self {
@@ -273,6 +279,11 @@ impl FakeAws {
             .collect()
     }
 
+    /// How many associations a cluster has.
+    pub fn count_associations(&self, region: &str, cluster: &str) -> usize {
+        self.shared.lock().shelves.get(&place(region, cluster)).map_or(0, |shelf| shelf.by_id.len())
+    }
+
     /// One association.
     pub fn association(
         &self,
@@ -305,6 +316,11 @@ impl FakeAws {
     /// Associations that are deleted from now on stay in the way of this many creations in the same place.
     pub fn deletes_linger(&self, creations: u32) {
         self.shared.lock().deletes_linger = creations;
+    }
+
+    /// How large a message its queues take, in bytes; 1 MiB at first.
+    pub fn queues_take(&self, bytes: usize) {
+        self.shared.lock().most_message_bytes = bytes;
     }
 
     // ── The tag index ──
@@ -408,6 +424,11 @@ impl FakeAws {
         self.shared.lock().messages.clone()
     }
 
+    /// The messages that SQS took since it was last asked this.
+    pub fn take_messages(&self) -> Vec<Message> {
+        std::mem::take(&mut self.shared.lock().messages)
+    }
+
     /// Forgets events and messages.
     pub fn clear_sent(&self) {
         let mut state = self.shared.lock();
@@ -418,6 +439,11 @@ impl FakeAws {
     /// All calls, in the order in which they came.
     pub fn calls(&self) -> Calls {
         self.shared.lock().calls()
+    }
+
+    /// How many calls there were of each service and operation, by how they ended: an error's code, or nothing.
+    pub fn tally(&self) -> BTreeMap<[String; 3], usize> {
+        self.shared.lock().tally()
     }
 
     /// Forgets the calls so far.
@@ -447,6 +473,11 @@ impl FakeAws {
         *self.shared.latency.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = latency;
     }
 
+    /// A service takes no more calls than this from now on, in each region by itself. Without, it takes all.
+    pub fn limit_rate(&self, service: &str, limit: RateLimit) {
+        self.shared.limits().set(service, limit);
+    }
+
     /// Adds a fault. Each counts the calls that match it from now on; where several strike the same call, the first
     /// one added is what the client sees.
     pub fn fault(&self, fault: Fault) {
@@ -460,6 +491,14 @@ impl FakeAws {
 }
 
 impl Shared {
+    fn empty() -> Self {
+        Self { state: Mutex::new(State::new()), latency: Mutex::default(), limits: Mutex::default() }
+    }
+
+    fn limits(&self) -> MutexGuard<'_, Limits> {
+        self.limits.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     fn latency(&self) -> Duration {
         *self.latency.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

@@ -78,7 +78,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
 }
 
 /// Does what was asked, unless something goes wrong.
-async fn work(shared: Arc<Shared>, mut asked: Asked) -> Result<Response<Full<Bytes>>, Dropped> {
+pub(super) async fn work(shared: Arc<Shared>, mut asked: Asked) -> Result<Response<Full<Bytes>>, Dropped> {
     let call = asked.call();
     let (number, actions, latency) = {
         let mut state = shared.lock();
@@ -90,6 +90,9 @@ async fn work(shared: Arc<Shared>, mut asked: Asked) -> Result<Response<Full<Byt
         tokio::time::sleep(latency).await;
     }
     let (mut refused, mut lose) = (None, false);
+    if !shared.limits().admits(&asked.call()) {
+        refused = Some(asked.service.throttle());
+    }
     for action in actions {
         let end = |error: &str| shared.lock().end(number, 0, error);
         match action {

@@ -8,7 +8,7 @@ use super::Ghost;
 use super::addons::{default_schemas, default_versions};
 use super::calls::{Call, Calls};
 use super::fault::{Action, Fault};
-use super::messages::{Event, Message};
+use super::messages::{Event, MOST_BYTES, Message};
 use super::params::{Refusal, Tags};
 use super::things::{AccessEntry, Addon, AddonVersion, Association, Cluster, Role};
 
@@ -75,6 +75,7 @@ pub(super) struct State {
     pub now: i64,
     pub page_size: usize,
     pub association_limit: usize,
+    pub most_message_bytes: usize,
     pub settle_after: u32,
     pub deletes_linger: u32,
     pub index_lag: u64,
@@ -103,6 +104,7 @@ impl State {
             now: 1_750_000_000,
             page_size: usize::MAX,
             association_limit: 5_000,
+            most_message_bytes: MOST_BYTES,
             settle_after: 0,
             deletes_linger: 0,
             index_lag: 0,
@@ -145,6 +147,15 @@ impl State {
 
     pub fn calls(&self) -> Calls {
         Calls(self.calls.iter().map(|(_, call)| call.clone()).collect())
+    }
+
+    pub fn tally(&self) -> BTreeMap<[String; 3], usize> {
+        let mut tally = BTreeMap::new();
+        for (_, call) in &self.calls {
+            let kind = [call.service.clone(), call.operation.clone(), call.error.clone()];
+            *tally.entry(kind).or_default() += 1;
+        }
+        tally
     }
 
     pub fn clear_calls(&mut self) {

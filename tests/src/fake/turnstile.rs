@@ -220,7 +220,7 @@ fn run(asked: &Asked, past: Option<Past>, is_write: bool, state: &mut State) -> 
 }
 
 /// A response as the SDK takes it. Its body is in memory already.
-fn whole(response: Response<Full<Bytes>>) -> Result<HttpResponse, ConnectorError> {
+pub(super) fn whole(response: Response<Full<Bytes>>) -> Result<HttpResponse, ConnectorError> {
     let (parts, body) = response.into_parts();
     let body = match pin!(body.collect()).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(body)) => body.to_bytes(),
@@ -261,7 +261,7 @@ impl HttpConnector for Connector {
     }
 }
 
-fn understand(request: HttpRequest) -> Result<Asked, Refusal> {
+pub(super) fn understand(request: HttpRequest) -> Result<Asked, Refusal> {
     let broken = |what: &str| Refusal::new(400, "SerializationException", what);
     let request = request.try_into_http1x().map_err(|_| broken("The request is no HTTP/1.1"))?;
     let (parts, body) = request.into_parts();

@@ -1,8 +1,8 @@
 //! Every valid grant has its association, and no association lacks its grant.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
 
-use super::{Change, Places, Plan, RevokeReason, by_place};
+use super::{Change, Plan, RevokeReason, by_place};
 use crate::guardrails::{Guardrails, Refusal, Ruling};
 use crate::mark::Mark;
 use crate::model::{Association, Cluster, Role, RoleNews, Snapshot};
@@ -58,7 +58,7 @@ impl<'a> Asking<'a> {
 
     fn distrusted(&self, keys: &TagKeys) -> Option<String> {
         // With a bad tag, what stands keeps what it was made with, on or off.
-        let session_tags_off = match self.problem_with(&keys.key(SESSION_TAGS)) {
+        let session_tags_off = match self.problem_with(keys, SESSION_TAGS) {
             None => Some(self.tags.session_tags_off),
             Some(_) => None,
         };
@@ -79,7 +79,7 @@ impl<'a> Asking<'a> {
     /// The mark that a setting is taken from where its tag does not parse: what
     /// stands keeps what it was made with.
     fn before<'m>(&self, keys: &TagKeys, holder: Option<&'m Mark>, name: &str) -> Option<&'m Mark> {
-        holder.filter(|mark| mark.role_arn == self.role.arn && self.problem_with(&keys.key(name)).is_some())
+        holder.filter(|mark| mark.role_arn == self.role.arn && self.problem_with(keys, name).is_some())
     }
 
     /// Whether EKS is to add no session tags, in a place that `holder` has.
@@ -92,7 +92,7 @@ impl<'a> Asking<'a> {
     /// what it has while the tag that would change it does not parse.
     fn adopts(&self, keys: &TagKeys, association: &Association) -> bool {
         self.tags.adopt
-            && self.problem_with(&keys.key(SESSION_TAGS)).is_none()
+            && self.problem_with(keys, SESSION_TAGS).is_none()
             && association.may_be_adopted_by(&self.role.arn)
     }
 
@@ -100,21 +100,43 @@ impl<'a> Asking<'a> {
     pub(super) fn is_sound(&self, keys: &TagKeys) -> bool {
         self.ruling == Ruling::Allowed
             && self.distrust.is_none()
-            && self.problem_with(&keys.key(TARGET_ROLE)).is_none()
+            && self.problem_with(keys, TARGET_ROLE).is_none()
     }
 
     /// The problem with one of the role's tags, if it has one. IAM holds keys that
     /// differ only in case to be the same key.
-    fn problem_with(&self, key: &str) -> Option<&TagProblem> {
-        self.problems.iter().find(|problem| problem.key.eq_ignore_ascii_case(key))
+    fn problem_with(&self, keys: &TagKeys, name: &str) -> Option<&TagProblem> {
+        // Asked for each association of a fleet, and hardly any role has one.
+        if self.problems.is_empty() {
+            return None;
+        }
+        let key = keys.key(name);
+        self.problems.iter().find(|problem| problem.key.eq_ignore_ascii_case(&key))
     }
 }
 
-/// Roles in view, by ARN.
-type AskingRoles<'a> = BTreeMap<&'a RoleArn, Asking<'a>>;
+/// Roles in view, in the order of their ARNs.
+struct AskingRoles<'a> {
+    roles: Vec<Asking<'a>>,
+    by_arn: HashMap<&'a RoleArn, usize>,
+}
+
+impl<'a> AskingRoles<'a> {
+    fn get(&self, arn: &RoleArn) -> Option<&Asking<'a>> {
+        self.by_arn.get(arn).and_then(|place| self.roles.get(*place))
+    }
+}
+
+impl<'a> FromIterator<Asking<'a>> for AskingRoles<'a> {
+    fn from_iter<I: IntoIterator<Item = Asking<'a>>>(roles: I) -> Self {
+        let roles: Vec<Asking<'a>> = roles.into_iter().collect();
+        let by_arn = roles.iter().enumerate().map(|(place, asking)| (&asking.role.arn, place)).collect();
+        Self { roles, by_arn }
+    }
+}
 
 /// What stands, by place.
-type Standing<'a> = BTreeMap<(&'a ClusterId, &'a Workload), &'a Association>;
+type Standing<'a> = HashMap<(&'a ClusterId, &'a Workload), &'a Association>;
 
 /// A place that somebody claims.
 struct Place<'a> {
@@ -122,16 +144,44 @@ struct Place<'a> {
     workload: &'a Workload,
     standing: Option<&'a Association>,
     /// Whether a role that does not claim the place keeps it for now: see [`reprieve`].
-    reprieved: bool,
+    reprieved: &'a dyn Fn() -> Option<()>,
 }
 
-/// Claims by place.
-type Claims<'a> = BTreeMap<(ClusterId, Workload), Vec<Claim<'a>>>;
+/// Claims by place, in the order in which the places were first claimed.
+#[derive(Default)]
+struct Claims<'a> {
+    by_place: Vec<Claimed<'a>>,
+    places: HashMap<(&'a ClusterId, &'a Workload), usize>,
+}
+
+/// A place, what stands there, and who wants it.
+struct Claimed<'a> {
+    cluster: &'a ClusterId,
+    workload: &'a Workload,
+    standing: Option<&'a Association>,
+    claims: Vec<Claim<'a>>,
+}
+
+impl<'a> Claims<'a> {
+    fn add(
+        &mut self,
+        cluster: &'a ClusterId,
+        workload: &'a Workload,
+        standing: Option<&'a Association>,
+        claim: Claim<'a>,
+    ) {
+        let place = *self.places.entry((cluster, workload)).or_insert(self.by_place.len());
+        match self.by_place.get_mut(place) {
+            Some(claimed) => claimed.claims.push(claim),
+            None => self.by_place.push(Claimed { cluster, workload, standing, claims: vec![claim] }),
+        }
+    }
+}
 
 /// One role's wish for one place.
 struct Claim<'a> {
     asking: &'a Asking<'a>,
-    grant: Grant,
+    grant: &'a Grant,
     /// Whether the role's trust policy lets EKS Pod Identity assume it here.
     trusting: bool,
     /// What the guardrails leave of it.
@@ -147,64 +197,62 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys, guardrails: &Guardrails)
     // What a stale read shows is no reason for anything.
     let shown =
         snapshot.roles.values().filter(|role| !snapshot.roles_stale.contains_key(role.arn.role_name()));
-    let mut asking: AskingRoles<'_> =
-        shown.map(|role| (&role.arn, Asking::new(role, keys, guardrails))).collect();
+    let mut asking: AskingRoles<'_> = shown.map(|role| Asking::new(role, keys, guardrails)).collect();
     let standing = by_place(snapshot);
     plan.changes.extend(
         asking
-            .values_mut()
+            .roles
+            .iter_mut()
             .filter_map(|asking| manage_trust(snapshot, keys, guardrails, Some(&standing), asking)),
     );
 
-    let later = asking.values().filter(|asking| asking.mends_later);
+    let later = asking.roles.iter().filter(|asking| asking.mends_later);
     plan.waits.extend(later.map(|asking| powers_unread(asking.role)));
 
-    let mut claims: Claims<'_> = BTreeMap::new();
-    for asking in asking.values() {
+    let mut wishes: Vec<(&Asking<'_>, &Grant, Workload)> = Vec::new();
+    for asking in &asking.roles {
         // A pass over one cluster sees every role: their bad tags were told when they were set.
         if snapshot.scope.clusters.is_none() {
             plan.findings.extend(role_findings(asking, keys));
         }
         for grant in &asking.tags.grants {
-            let Some(workload) = grant.subject.workload() else { continue };
-            if !snapshot.scope.workloads.holds(&workload) {
-                continue;
+            let workload = grant.subject.workload().filter(|w| snapshot.scope.workloads.holds(w));
+            wishes.extend(workload.map(|workload| (asking, grant, workload)));
+        }
+    }
+    let mut claims = Claims::default();
+    for &(asking, grant, ref workload) in &wishes {
+        for cluster in targets(snapshot, keys, asking, grant, &mut plan.findings) {
+            let standing = standing.get(&(&cluster.id, workload)).copied();
+            let holder = standing.and_then(Association::managed);
+            let refusal = trust_refusal(keys, asking, grant, cluster, workload, holder);
+            let trusting = asking.distrust.is_none() && refusal.is_none();
+            let distrust = refusal;
+            let refusal = guardrails.namespace_refusal(&workload.namespace);
+            if refusal.is_none() {
+                // Nobody is to mend a trust policy for what a guardrail refuses.
+                plan.findings.extend(distrust);
             }
-            for cluster in targets(snapshot, keys, asking, grant, &mut plan.findings) {
-                let holder = standing.get(&(&cluster.id, &workload)).and_then(|standing| standing.managed());
-                let refusal = trust_refusal(keys, asking, grant, cluster, &workload, holder);
-                let trusting = asking.distrust.is_none() && refusal.is_none();
-                let distrust = refusal;
-                let refusal = guardrails.namespace_refusal(&workload.namespace);
-                if refusal.is_none() {
-                    // Nobody is to mend a trust policy for what a guardrail refuses.
-                    plan.findings.extend(distrust);
-                }
-                let ruling = asking.ruling.max(guardrails.ruling(&refusal));
-                plan.findings.extend(refusal.map(|refusal| {
-                    guarded(asking, Some((&cluster.id, &workload, &grant.subject)), &refusal)
-                }));
-                claims.entry((cluster.id.clone(), workload.clone())).or_default().push(Claim {
-                    asking,
-                    grant: grant.clone(),
-                    trusting,
-                    ruling,
-                });
-            }
+            let ruling = asking.ruling.max(guardrails.ruling(&refusal));
+            plan.findings.extend(
+                refusal
+                    .map(|refusal| guarded(asking, Some((&cluster.id, workload, &grant.subject)), &refusal)),
+            );
+            claims.add(&cluster.id, workload, standing, Claim { asking, grant, trusting, ruling });
         }
     }
 
-    let mut kept: Places<'_> = BTreeSet::new();
-    for ((cluster, workload), claims) in &claims {
-        let standing = standing.get(&(cluster, workload)).copied();
-        let reprieved = standing.is_some_and(|association| {
-            reprieve(snapshot, keys, &asking, association).is_some()
-                && expulsion(&asking, guardrails, association).is_empty()
-        });
-        let place = Place { cluster, workload, standing, reprieved };
-        if settle(snapshot, keys, &place, claims, &mut plan) {
-            kept.insert((cluster, workload));
-        }
+    let mut kept = vec![false; claims.by_place.len()];
+    for (&Claimed { cluster, workload, standing, ref claims }, kept) in claims.by_place.iter().zip(&mut kept)
+    {
+        let reprieved = || {
+            let association = standing?;
+            let its_role = asking.get(&association.managed()?.role_arn)?;
+            reprieve(snapshot, keys, its_role, association)?;
+            expulsion(its_role, guardrails, association).is_empty().then_some(())
+        };
+        let place = Place { cluster, workload, standing, reprieved: &reprieved };
+        *kept = settle(snapshot, keys, &place, claims, &mut plan);
     }
     withdraw(snapshot, keys, guardrails, &asking, &claims, &kept, &mut plan);
 
@@ -386,7 +434,7 @@ fn settle(
         .filter(|claim| {
             let asking = claim.asking;
             let trusting = claim.trusting || holds(claim);
-            let clear = asking.problem_with(&keys.key(TARGET_ROLE)).is_none()
+            let clear = asking.problem_with(keys, TARGET_ROLE).is_none()
                 || holder.is_some_and(|mark| mark.role_arn == asking.role.arn);
             trusting && clear
         })
@@ -409,7 +457,7 @@ fn settle(
         .min_by_key(|claim| {
             let role = claim.asking.role;
             let stands = holder.is_some_and(|mark| mark.role_arn == role.arn) || adopts(claim);
-            (!stands, role.created_at, &role.arn, &claim.grant)
+            (!stands, role.created_at, &role.arn, claim.grant)
         });
     if winner.is_none() || in_doubt {
         plan.waits.extend(unread.into_iter().map(powers_unread));
@@ -427,9 +475,10 @@ fn settle(
         grant: Some(claim.grant.subject.to_string()),
         reason,
     };
-    let kept = place.reprieved || in_doubt;
-    if let Some(holder) = holder.filter(|mark| kept && mark.role_arn != role.arn) {
-        let why = if place.reprieved {
+    let other = holder.filter(|mark| mark.role_arn != role.arn);
+    let reprieved = other.is_some() && (place.reprieved)().is_some();
+    if let Some(holder) = other.filter(|_| reprieved || in_doubt) {
+        let why = if reprieved {
             "a tag of it may still ask for it; mend or remove that tag"
         } else {
             "whether it may keep it is known when its policies are read"
@@ -454,18 +503,32 @@ fn settle(
             ),
         ));
     }
+    let off = session_tags_off(snapshot, keys, place, winner);
+    let target_role = winner
+        .asking
+        .before(keys, holder, TARGET_ROLE)
+        .map_or(&winner.asking.tags.target_role, |mark| &mark.target_role);
+    let is_so = |mark: &Mark| {
+        (&mark.role_id, &mark.role_arn, &mark.cluster) == (&role.id, &role.arn, cluster)
+            && (&mark.subject, &mark.label) == (&winner.grant.subject, &winner.grant.label)
+            && (mark.session_tags_off, &mark.target_role) == (off, target_role)
+    };
+    // Nearly all of a fleet is as it should be.
+    if let (Some(association), Some(holder)) = (standing, holder)
+        && is_so(holder)
+        && (association.record.is_none() || association.agrees_with(holder))
+    {
+        plan.unchanged += 1;
+        return true;
+    }
     let mark = Mark {
         role_arn: role.arn.clone(),
         role_id: role.id.clone(),
         cluster: cluster.clone(),
         subject: winner.grant.subject.clone(),
         label: winner.grant.label.clone(),
-        session_tags_off: session_tags_off(snapshot, keys, place, winner),
-        target_role: winner
-            .asking
-            .before(keys, holder, TARGET_ROLE)
-            .map_or(&winner.asking.tags.target_role, |mark| &mark.target_role)
-            .clone(),
+        session_tags_off: off,
+        target_role: target_role.clone(),
     };
     match (standing, holder) {
         (None, _) => plan.changes.push(Change::Create { workload: workload.clone(), mark }),
@@ -493,10 +556,8 @@ fn settle(
                 ),
             ));
         }
-        (Some(association), Some(holder)) => {
-            if *holder == mark && (association.record.is_none() || association.agrees_with(&mark)) {
-                plan.unchanged += 1;
-            } else if winner.ruling != Ruling::Allowed {
+        (Some(association), Some(_)) => {
+            if winner.ruling != Ruling::Allowed {
                 // Kept as it is: another setting may give the pods more.
                 plan.unchanged += 1;
                 if winner.ruling == Ruling::Unread {
@@ -527,7 +588,7 @@ fn foreign_association(keys: &TagKeys, asking: &Asking<'_>, association: &Associ
     match &association.record {
         // Of one that was not described, nobody knows what it has.
         Some(record) if asking.tags.adopt && association.mark.is_none() && association.owner.is_none() => {
-            match asking.problem_with(&keys.key(SESSION_TAGS)) {
+            match asking.problem_with(keys, SESSION_TAGS) {
                 Some(problem) if record.role_arn == asking.role.arn.as_str() => {
                     format!("{stands}; {adopt} = on takes it when tag {} parses", problem.key)
                 }
@@ -566,7 +627,7 @@ fn withdraw(
     guardrails: &Guardrails,
     asking: &AskingRoles<'_>,
     claims: &Claims<'_>,
-    kept: &Places<'_>,
+    kept: &[bool],
     plan: &mut Plan,
 ) {
     for association in &snapshot.associations {
@@ -583,16 +644,16 @@ fn withdraw(
         }
         // A role that is not there at all is the business of clean-up-orphans.
         let Some(its_role) = asking.get(&mark.role_arn) else { continue };
-        let expulsion = expulsion(asking, guardrails, association);
+        let expulsion = expulsion(its_role, guardrails, association);
         let expelled = !expulsion.is_empty();
-        let kept = kept.contains(&(&association.cluster, &association.workload));
+        let place = claims.places.get(&(&association.cluster, &association.workload)).copied();
+        let kept = place.and_then(|place| kept.get(place)).is_some_and(|kept| *kept);
         if kept && !expelled {
             continue;
         }
-        let claimed = claims
-            .get(&(cluster.id.clone(), association.workload.clone()))
-            .is_some_and(|claims| claims.iter().any(|claim| claim.asking.role.arn == mark.role_arn));
-        let reprieve = reprieve(snapshot, keys, asking, association);
+        let claims = place.and_then(|place| claims.by_place.get(place)).map(|claimed| &claimed.claims);
+        let claimed = claims.into_iter().flatten().any(|claim| claim.asking.role.arn == mark.role_arn);
+        let reprieve = reprieve(snapshot, keys, its_role, association);
         if reprieve.is_some() && !claimed {
             // No claim tells of it. What is about the role is told with it, if it asks for anything.
             let place = (&cluster.id, &association.workload, &mark.subject);
@@ -644,10 +705,7 @@ enum Reprieve {
 
 /// The guardrails by which an association goes, whether a tag asks for it or not: then
 /// there is no doubt for a [`Reprieve`].
-fn expulsion(asking: &AskingRoles<'_>, guardrails: &Guardrails, association: &Association) -> Vec<Refusal> {
-    let Some(asking) = association.managed().and_then(|mark| asking.get(&mark.role_arn)) else {
-        return Vec::new();
-    };
+fn expulsion(asking: &Asking<'_>, guardrails: &Guardrails, association: &Association) -> Vec<Refusal> {
     let here = guardrails.namespace_refusal(&association.workload.namespace);
     asking
         .refusals
@@ -661,15 +719,14 @@ fn expulsion(asking: &AskingRoles<'_>, guardrails: &Guardrails, association: &As
 fn reprieve(
     snapshot: &Snapshot,
     keys: &TagKeys,
-    asking: &AskingRoles<'_>,
+    asking: &Asking<'_>,
     association: &Association,
 ) -> Option<Reprieve> {
     let mark = association.managed()?;
-    let asking = asking.get(&mark.role_arn)?;
-    let key = keys.key(&grant_tag(&mark.label));
     // The bad tag of a role made again under the same name made nothing.
     if mark.role_id == asking.role.id
-        && let Some(problem) = asking.problem_with(&key)
+        && !asking.problems.is_empty()
+        && let Some(problem) = asking.problem_with(keys, &grant_tag(&mark.label))
     {
         return Some(Reprieve::BadTag(problem.key.clone()));
     }

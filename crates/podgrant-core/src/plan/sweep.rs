@@ -1,7 +1,6 @@
 //! What each cluster should have, so that each can be looked at by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use super::grants::{Asking, manage_trust, role_findings, targets};
 use super::{Change, Plan};
@@ -24,7 +23,9 @@ pub fn plan_sweep(
     part_bytes: usize,
 ) -> Plan {
     let mut plan = Plan::default();
-    let mut wanted: BTreeMap<&ClusterId, BTreeMap<Workload, Vec<Claimant>>> = BTreeMap::new();
+    // A role that means every cluster has a claim on each: kept once, and told by its number.
+    let mut claims: Vec<(Workload, Claimant)> = Vec::new();
+    let mut claimed: BTreeMap<&ClusterId, Vec<usize>> = BTreeMap::new();
     for role in snapshot.roles.values() {
         let mut asking = Asking::new(role, keys, guardrails);
         let amended = manage_trust(snapshot, keys, guardrails, None, &mut asking);
@@ -35,22 +36,33 @@ pub fn plan_sweep(
         };
         plan.changes.extend(amended);
         plan.findings.extend(role_findings(&asking, keys));
-        let mut message: Option<Arc<Role>> = None;
+        let mut claimant: Option<Claimant> = None;
         for grant in &asking.tags.grants {
             let Some(workload) = grant.subject.workload() else { continue };
-            for cluster in targets(snapshot, keys, &asking, grant, &mut plan.findings) {
-                let claimants = wanted.entry(&cluster.id).or_default().entry(workload.clone()).or_default();
-                let role = message.get_or_insert_with(|| carried(role, keys));
-                if claimants.last().is_none_or(|last| last.role.arn != role.arn) {
-                    claimants.push(Claimant { role: Arc::clone(role), sound: asking.is_sound(keys) });
-                }
+            let meant = targets(snapshot, keys, &asking, grant, &mut plan.findings);
+            if meant.is_empty() {
+                continue;
             }
+            let claimant =
+                claimant.get_or_insert_with(|| Claimant::new(carried(role, keys), asking.is_sound(keys)));
+            for cluster in meant {
+                claimed.entry(&cluster.id).or_default().push(claims.len());
+            }
+            claims.push((workload, claimant.clone()));
         }
     }
-    let nothing = BTreeMap::new();
     for cluster in snapshot.clusters.values().filter(|cluster| cluster.is_enrolled(keys)) {
-        let wanted = wanted.get(&cluster.id).unwrap_or(&nothing);
-        let cut = stretches(wanted, part_bytes);
+        let mut wanted: BTreeMap<&Workload, Vec<&Claimant>> = BTreeMap::new();
+        for (workload, claimant) in
+            claimed.remove(&cluster.id).iter().flatten().filter_map(|n| claims.get(*n))
+        {
+            let claimants = wanted.entry(workload).or_default();
+            // Two of a role's grants may say the same.
+            if claimants.last().is_none_or(|last| last.role.arn != claimant.role.arn) {
+                claimants.push(claimant);
+            }
+        }
+        let cut = stretches(&wanted, part_bytes);
         plan.findings.extend(cut.left_out.into_iter().map(|(workload, role)| {
             Finding {
                 kind: FindingKind::Conflict,

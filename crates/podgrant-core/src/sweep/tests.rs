@@ -185,7 +185,7 @@ fn a_part_is_no_larger_than_a_message_may_be() {
         let role = role(&name).trusting_where(&condition).grant(&format!("ns-{}/{name}@prod", number % 9));
         view.roles.insert(role.arn.clone(), role);
     }
-    let parts = parts(&view, PART_BYTES);
+    let parts = parts(&view, part_bytes(MESSAGE_BYTES));
     assert!(parts.len() > 1);
     for part in &parts {
         let body = serde_json::to_string(part).unwrap();

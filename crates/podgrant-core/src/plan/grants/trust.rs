@@ -80,7 +80,7 @@ pub(in crate::plan) fn manage_trust(
     // IAM lets nobody change a role that a service is linked to, nor AWS's own (IAM user guide, "Service-linked roles").
     let is_awss_own =
         ["/aws-service-role/", "/aws-reserved/"].iter().any(|path| asking.role.arn.as_str().contains(path));
-    let unclear = [SESSION_TAGS, TARGET_ROLE].map(|name| asking.problem_with(&keys.key(name)));
+    let unclear = [SESSION_TAGS, TARGET_ROLE].map(|name| asking.problem_with(keys, name));
     let mut amended = match unclear.into_iter().flatten().next() {
         // Its conditions hang on session tags, and without its target role it gets nothing new.
         Some(problem) => Err(format!("tag {} does not parse; mend it first", problem.key)),

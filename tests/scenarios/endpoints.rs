@@ -1,0 +1,79 @@
+//! The way to AWS's endpoints: whom it trusts, and how fast it goes.
+
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use futures_util::future::join_all;
+use podgrant_aws::http::{AMAZON_ROOTS, Roots, first_or_else, paced};
+use podgrant_tests::endpoint::Endpoint;
+use podgrant_tests::fake::{Cluster, FakeAws, RateLimit};
+use podgrant_tests::virtual_time::VirtualTime;
+use tokio::time::Instant;
+
+async fn eks(url: String, client: SharedHttpClient) -> aws_sdk_eks::Client {
+    let credentials = aws_sdk_eks::config::Credentials::new("AKIDENDPOINTS", "no-secret", None, None, "test");
+    let sdk = podgrant_aws::configured(aws_config::defaults(BehaviorVersion::latest()))
+        .region(Region::new("eu-west-1"))
+        .endpoint_url(url)
+        .credentials_provider(credentials)
+        .http_client(client)
+        .time_source(VirtualTime::from(1_772_446_530))
+        .load()
+        .await;
+    aws_sdk_eks::Client::new(&sdk)
+}
+
+#[tokio::test]
+async fn where_amazons_roots_do_not_do_the_systems_are_used() {
+    let aws = FakeAws::start().await;
+    aws.add_cluster(Cluster::named("prod-eu"));
+    let endpoint = Endpoint::before(&aws.endpoint()).await.unwrap();
+    let behind_a_proxy = first_or_else(Roots::Pem(AMAZON_ROOTS), Roots::Pem(endpoint.root().unwrap()));
+    let eks = eks(endpoint.url(), behind_a_proxy).await;
+    for _ in 0..2 {
+        assert_eq!(eks.list_clusters().send().await.unwrap().clusters(), ["prod-eu"]);
+    }
+    // What was refused for its certificate was not sent.
+    assert_eq!(aws.calls().len(), 2);
+}
+
+#[tokio::test]
+async fn nobody_else_is_trusted() {
+    let aws = FakeAws::start().await;
+    let endpoint = Endpoint::before(&aws.endpoint()).await.unwrap();
+    let eks = eks(endpoint.url(), first_or_else(Roots::Pem(AMAZON_ROOTS), Roots::Pem(AMAZON_ROOTS))).await;
+    let error = eks.list_clusters().send().await.unwrap_err();
+    assert!(format!("{error:?}").contains("UnknownIssuer"), "{error:?}");
+    assert_eq!(aws.calls().len(), 0);
+}
+
+/// How many of 60 calls made at once fail where EKS takes five a second, and how many seconds they take.
+async fn sixty_calls(way: fn(SharedHttpClient) -> SharedHttpClient) -> (usize, u64) {
+    let aws = FakeAws::unserved();
+    aws.add_cluster(Cluster::named("prod-eu"));
+    aws.limit_rate("eks", RateLimit { per_second: 5.0, burst: 5.0 });
+    aws.set_latency(Duration::from_millis(40));
+    let eks = eks("http://aws.invalid".to_owned(), way(aws.road())).await;
+    let began = Instant::now();
+    // Six at a time, as podgrant does.
+    let lane = || async {
+        let mut failed = 0;
+        for _ in 0..10 {
+            failed += usize::from(eks.describe_cluster().name("prod-eu").send().await.is_err());
+        }
+        failed
+    };
+    let failed = join_all((0..6).map(|_| lane())).await.into_iter().sum();
+    (failed, began.elapsed().as_secs())
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_keep_the_pace_that_aws_allows() {
+    let (failed, seconds) = sixty_calls(paced).await;
+    assert_eq!(failed, 0, "in {seconds} s");
+    // As fast as AWS allows, or nearly.
+    assert!((11..30).contains(&seconds), "{seconds} s");
+    let (failed, _) = sixty_calls(|client| client).await;
+    assert!(failed > 0, "the limit would not matter");
+}
