@@ -4,12 +4,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build;
 mod dist;
 mod local_aws;
 mod local_kubernetes;
 mod run;
 
+use bench::Bench;
 use dist::Architecture;
 
 /// podgrant's own commands. Each installs what it needs under target/, from package registries only.
@@ -39,12 +41,25 @@ enum Command {
         #[arg(long = "arch", value_enum, default_values = ["arm64", "x86_64"])]
         architectures: Vec<Architecture>,
     },
+    /// Measures, and prints the figures: start, scale, planning, instructions.
+    Bench {
+        /// Which.
+        #[arg(value_enum, default_values = ["start", "scale", "planning", "instructions"])]
+        benches: Vec<Bench>,
+        /// Fail where the work takes more instructions than the figures that are kept, by more than 10 %.
+        #[arg(long)]
+        check: bool,
+        /// Keep the instructions as figures to compare with.
+        #[arg(long, conflicts_with = "check")]
+        keep: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Demo { keep } => run::demo(keep),
         Command::Test { filter } => run::test(filter.as_deref()),
+        Command::Bench { benches, check, keep } => bench::bench(&benches, check, keep),
         Command::Dist { architectures } => dist::dist(&architectures),
     };
     match done {

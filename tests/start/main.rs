@@ -1,0 +1,336 @@
+//! How fast a function starts, side by side with what others would have written: from exec to the first request for
+//! work, to the first AWS call, to the first answer. Real processes, real TLS, a CPU quota that stands for memory.
+
+mod quota;
+mod runtime_api;
+mod table;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use podgrant_tests::endpoint::Endpoint;
+use podgrant_tests::fake::{Cluster, FakeAws, Role};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use quota::Quota;
+use runtime_api::RuntimeApi;
+
+/// Starts functions again and again, and measures. Use `cargo xtask bench start`, which builds what is compared.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// What is started: `name=path`, with `name=python:path` for a script.
+    #[arg(required = true)]
+    subjects: Vec<String>,
+    /// Python with boto3.
+    #[arg(long, default_value = "python3")]
+    python: PathBuf,
+    /// Starts of each subject with each quota.
+    #[arg(long, default_value_t = 15)]
+    runs: usize,
+    /// Memory sizes in MB that CPU quotas stand for; 0 is no quota.
+    #[arg(long, value_delimiter = ',', default_value = "0,512,256,128")]
+    memory: Vec<u32>,
+    /// JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Also the first part of a sweep of this many roles on 100 clusters, by what is called reconcile-associations.
+    #[arg(long, default_value_t = 5_000)]
+    sweep: usize,
+}
+
+/// Events that a started function gets: the first, and those when it is warm.
+const WARM: usize = 5;
+
+/// What one start came to, in microseconds.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    /// From exec to the first request for work.
+    next: u64,
+    /// From the event to the first AWS call in it.
+    first_call: u64,
+    /// From the event to its answer.
+    first_answer: u64,
+    /// The same when warm: the median of some.
+    warm_answer: u64,
+    /// Kilobytes resident when it asked for work, and at most.
+    idle_kb: u64,
+    peak_kb: u64,
+}
+
+/// A median and its range.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Spread {
+    median: u64,
+    least: u64,
+    most: u64,
+}
+
+/// A line of the table.
+#[derive(Debug, Serialize)]
+struct Figures {
+    subject: String,
+    memory_mb: u32,
+    next_us: Spread,
+    first_call_us: Spread,
+    first_answer_us: Spread,
+    warm_answer_us: Spread,
+    idle_kb: u64,
+    peak_kb: u64,
+    binary_bytes: Option<u64>,
+    zip_bytes: Option<u64>,
+}
+
+/// The coordinator's part of a sweep, in one process.
+#[derive(Debug, Serialize)]
+struct Sweep {
+    roles: usize,
+    clusters: usize,
+    /// Microseconds from a page of roles to the next request, for each page.
+    page_us: Vec<u64>,
+    answer_us: u64,
+    peak_kb: u64,
+    messages: usize,
+    largest_message: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Subject {
+    name: String,
+    path: PathBuf,
+    is_python: bool,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let subjects: Vec<Subject> =
+        arguments.subjects.iter().map(|text| subject(text)).collect::<Result<_>>()?;
+    let mut all = Vec::new();
+    let mut without = None;
+    for &memory in &arguments.memory {
+        let quota = match Quota::of(memory) {
+            Ok(quota) => quota,
+            Err(error) => {
+                eprintln!("no figures for {memory} MB: {error:#}");
+                without = Some(error.to_string());
+                continue;
+            }
+        };
+        for subject in &subjects {
+            eprintln!("{} at {} …", subject.name, quota.name());
+            // A start of boto3 at a small share takes many seconds.
+            let runs = if subject.is_python { (arguments.runs / 3).max(3) } else { arguments.runs };
+            let mut starts = Vec::new();
+            for _ in 0..runs {
+                let start =
+                    timeout(Duration::from_secs(120), start(subject, &arguments.python, &quota)).await;
+                starts.push(start.context("no answer in two minutes")??);
+            }
+            all.push(figures(subject, memory, &starts)?);
+        }
+    }
+    let coordinator = subjects.iter().find(|subject| subject.name == "reconcile-associations");
+    let sweep = match coordinator {
+        Some(subject) if arguments.sweep > 0 => Some(sweep(subject, &arguments).await?),
+        _ => None,
+    };
+    if arguments.json {
+        let all = json!({ "starts": all, "sweep": sweep, "withoutQuotas": without });
+        println!("{}", serde_json::to_string_pretty(&all)?);
+    } else {
+        print!("{}", table::of(&all, sweep.as_ref()));
+    }
+    Ok(())
+}
+
+fn subject(text: &str) -> Result<Subject> {
+    let (name, path) = text.split_once('=').with_context(|| format!("{text:?}: expected name=path"))?;
+    let (is_python, path) = match path.strip_prefix("python:") {
+        Some(path) => (true, path),
+        None => (false, path),
+    };
+    Ok(Subject { name: name.to_owned(), path: path.into(), is_python })
+}
+
+/// An account with one cluster that is being deleted, so that any event about it takes one call.
+async fn account() -> FakeAws {
+    let aws = FakeAws::start().await;
+    aws.add_cluster(Cluster::named("prod-eu"));
+    aws.set_cluster_status("eu-west-1", "prod-eu", "CREATING");
+    aws
+}
+
+/// One EKS call, and nothing to do.
+fn event(function: &str) -> Value {
+    let text = match function {
+        "clean-up-orphans" => include_str!("../../events/samples/cluster-deleted.json"),
+        _ => include_str!("../../events/samples/cluster-retagged.json"),
+    };
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+struct Running {
+    child: Child,
+    api: RuntimeApi,
+    endpoint: Endpoint,
+    /// When it was exec'ed, in microseconds.
+    exec: u64,
+}
+
+async fn spawn(subject: &Subject, python: &Path, quota: &Quota, aws: &FakeAws) -> Result<Running> {
+    let api = RuntimeApi::start().await?;
+    let endpoint = Endpoint::before(&aws.endpoint()).await?;
+    // A shell comes under the quota, says what time it is, and becomes the function.
+    let mut command = Command::new("bash");
+    command.arg("-c").arg(format!("{} echo $EPOCHREALTIME; exec \"$@\"", quota.enter())).arg("bash");
+    if subject.is_python {
+        command.arg(python).arg("-B");
+    }
+    command.arg(&subject.path);
+    let credentials = [("AWS_ACCESS_KEY_ID", "AKIDBENCH"), ("AWS_SECRET_ACCESS_KEY", "no-secret")];
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env_clear().env("PATH", path).envs(credentials).envs([
+        ("AWS_LAMBDA_RUNTIME_API", api.address().as_str()),
+        ("AWS_LAMBDA_FUNCTION_NAME", subject.name.as_str()),
+        ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", "bench"),
+        ("AWS_LAMBDA_LOG_STREAM_NAME", "bench"),
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_DEFAULT_REGION", "eu-west-1"),
+        ("AWS_ENDPOINT_URL", endpoint.url().as_str()),
+        ("SSL_CERT_FILE", endpoint.bundle()?.as_str()),
+        ("AWS_CA_BUNDLE", endpoint.bundle()?.as_str()),
+        ("PODGRANT_EVENT_BUS", "podgrant"),
+        ("PODGRANT_QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/111122223333/podgrant"),
+        ("PODGRANT_KUBERNETES", "off"),
+    ]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("starting {}", subject.path.display()))?;
+    let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+    let said = lines.next_line().await?.unwrap_or_default();
+    let exec = said.replace(['.', ','], "").parse();
+    let exec =
+        exec.with_context(|| format!("{said:?}: bash 5 tells the time, and enters the control group"))?;
+    // Whatever it says is read, so that it never waits for that; shown where it goes wrong.
+    tokio::spawn(async move {
+        while let Ok(Some(line)) = lines.next_line().await {
+            if line.contains("\"ERROR\"") {
+                eprintln!("{line}");
+            }
+        }
+    });
+    Ok(Running { child, api, endpoint, exec })
+}
+
+async fn start(subject: &Subject, python: &Path, quota: &Quota) -> Result<Start> {
+    let aws = account().await;
+    let mut running = spawn(subject, python, quota, &aws).await?;
+    let next = running.api.asked().await? - running.exec;
+    let pid = running.child.id().context("it ended")?;
+    let idle_kb = memory(pid, "VmRSS:")?;
+    let event = event(&subject.name);
+    let (mut first, mut warm) = (None, Vec::new());
+    for _ in 0..=WARM {
+        running.endpoint.forget();
+        let given = running.api.give(&event).await?;
+        let answered = running.api.answered().await? - given;
+        let call = running.endpoint.first_request().map(|at| at.saturating_sub(given));
+        match first {
+            None => first = Some((call.unwrap_or_default(), answered)),
+            Some(_) => warm.push(answered),
+        }
+        running.api.asked().await?;
+    }
+    let peak_kb = memory(pid, "VmHWM:")?;
+    let (first_call, first_answer) = first.context("no event was answered")?;
+    running.child.kill().await?;
+    Ok(Start { next, first_call, first_answer, warm_answer: median(warm), idle_kb, peak_kb })
+}
+
+/// The first invocation of a sweep of a large fleet: all roles read, a message for each cluster.
+async fn sweep(subject: &Subject, arguments: &Arguments) -> Result<Sweep> {
+    const CLUSTERS: usize = 100;
+    eprintln!("a sweep of {} roles on {CLUSTERS} clusters …", arguments.sweep);
+    let aws = FakeAws::start().await;
+    for number in 0..CLUSTERS {
+        aws.add_cluster(Cluster::named(format!("cluster-{number:03}")));
+    }
+    for number in 0..arguments.sweep {
+        let team = number % 40;
+        let role = Role::named(format!("team-{team:02}-service-{number:04}")).trusting_pods();
+        aws.add_role(role.tag("podgrant/grant", format!("team-{team:02}/service-{number:04}@_")));
+    }
+    let quota = Quota::of(0)?;
+    let mut running = spawn(subject, &arguments.python, &quota, &aws).await?;
+    running.api.asked().await?;
+    running.endpoint.forget();
+    let sweep: Value = serde_json::from_str(include_str!("../../events/samples/sweep.json"))?;
+    let record = json!({ "Records": [{ "messageId": "sweep", "body": sweep.to_string() }] });
+    let given = running.api.give(&record).await?;
+    let answer_us = running.api.answered().await? - given;
+    let messages = aws.messages();
+    let tally: BTreeMap<[String; 3], usize> = aws.tally();
+    let pages =
+        tally.iter().filter(|(kind, _)| kind[1] == "GetAccountAuthorizationDetails").map(|(_, n)| n).sum();
+    if messages.len() < CLUSTERS {
+        bail!("{} messages for {CLUSTERS} clusters: {:?}", messages.len(), running.api.last_answer());
+    }
+    Ok(Sweep {
+        roles: arguments.sweep,
+        clusters: CLUSTERS,
+        page_us: running.endpoint.gaps(pages),
+        answer_us,
+        peak_kb: memory(running.child.id().context("it ended")?, "VmHWM:")?,
+        messages: messages.len(),
+        largest_message: messages.iter().map(|message| message.body.len()).max().unwrap_or_default(),
+    })
+}
+
+fn memory(pid: u32, field: &str) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let number = line.and_then(|line| line.split_whitespace().next()).and_then(|number| number.parse().ok());
+    number.with_context(|| format!("no {field} of process {pid}"))
+}
+
+fn median(mut of: Vec<u64>) -> u64 {
+    of.sort_unstable();
+    of.get(of.len() / 2).copied().unwrap_or_default()
+}
+
+fn figures(subject: &Subject, memory_mb: u32, starts: &[Start]) -> Result<Figures> {
+    let spread = |of: fn(&Start) -> u64| {
+        let all: Vec<u64> = starts.iter().map(of).collect();
+        Spread {
+            least: all.iter().copied().min().unwrap_or_default(),
+            most: all.iter().copied().max().unwrap_or_default(),
+            median: median(all),
+        }
+    };
+    let size = |path: &Path| std::fs::metadata(path).map(|file| file.len()).ok();
+    Ok(Figures {
+        subject: subject.name.clone(),
+        memory_mb,
+        next_us: spread(|start| start.next),
+        first_call_us: spread(|start| start.first_call),
+        first_answer_us: spread(|start| start.first_answer),
+        warm_answer_us: spread(|start| start.warm_answer),
+        idle_kb: spread(|start| start.idle_kb).median,
+        peak_kb: spread(|start| start.peak_kb).most,
+        binary_bytes: (!subject.is_python).then(|| size(&subject.path)).flatten(),
+        zip_bytes: size(&subject.path.with_file_name("bootstrap.zip")),
+    })
+}
