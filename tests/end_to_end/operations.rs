@@ -17,7 +17,12 @@ async fn podgrants_own_calls_are_few_and_wake_it_no_more() -> Result<()> {
         podgrant.outcome("Agent Installed", |_| true).await?;
         podgrant.settled().await?;
         let heard = podgrant.copy_events("aws.eks").await?;
-        let before = functions_calls(account)?.len();
+        let so_far = functions_calls(account)?;
+        // Nothing else that it has heard of so far has it list clusters.
+        let by_reconcile = |seen: &Value| seen["principal"].to_string().contains("ReconcileAssociations");
+        let warm = so_far.iter().any(|(call, seen)| call == "eks:ListClusters" && by_reconcile(seen));
+        ensure!(warm, "reconcile-associations started without its one call");
+        let before = so_far.len();
 
         account.tag_role("payments", "podgrant/grant", "payments/api@prod").await?;
         podgrant.settled().await?;
