@@ -100,10 +100,11 @@ async fn a_role_that_asks_goes_after_its_grace_period_and_can_be_made_again() ->
         account.create_cluster(HOME, "prod", &[]).await?;
         account.create_cluster(HOME, "old", &[]).await?;
         let asking = ("podgrant/on-orphan", "delete");
-        account.create_role("going", &[("podgrant/grant", "a/going@old"), asking]).await?;
         account.create_role("held", &[("podgrant/grant", "a/held@old"), asking]).await?;
         account.create_role("silent", &[("podgrant/grant", "a/silent@old")]).await?;
         account.create_role("living", &[("podgrant/grant", "a/living@prod"), asking]).await?;
+        // Made last: young roles are left alone, and when this one is old enough, all are.
+        account.create_role("going", &[("podgrant/grant", "a/going@old"), asking]).await?;
         iam.attach_role_policy().role_name("going").policy_arn(READ_ONLY).send().await?;
         iam.put_role_policy().role_name("going").policy_name("read").policy_document(INLINE).send().await?;
         let going = iam.get_role().role_name("going").send().await?.role.context("no role")?;
