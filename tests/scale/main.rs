@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use podgrant_runtime::Function;
 use podgrant_tests::fake::{FakeAws, Fault, RateLimit};
@@ -39,9 +39,9 @@ struct Arguments {
     /// Only the scenarios whose names hold this.
     #[arg(long)]
     only: Option<String>,
-    /// JSON instead of a table.
+    /// Where to write the figures as JSON, beside the table.
     #[arg(long)]
-    json: bool,
+    json: Option<PathBuf>,
     /// Where to draw growth, as SVG.
     #[arg(long)]
     plot: Option<PathBuf>,
@@ -73,17 +73,21 @@ struct Figures {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
-    let all = runtime.block_on(all(&arguments))?;
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&all)?);
-    } else {
-        print!("{}", table::of(&all));
+    let all = simulated(&arguments)?;
+    print!("{}", table::of(&all));
+    if let Some(path) = &arguments.json {
+        let text = format!("{}\n", serde_json::to_string_pretty(&all)?);
+        std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
     }
     if let Some(path) = &arguments.plot {
         table::plot(&all, path)?;
     }
     Ok(())
+}
+
+fn simulated(arguments: &Arguments) -> Result<Vec<Figures>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
+    runtime.block_on(all(arguments))
 }
 
 async fn all(arguments: &Arguments) -> Result<Vec<Figures>> {
@@ -233,4 +237,52 @@ fn role_tagged(name: &str) -> Value {
 
 fn sample(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    struct SweepCalls {
+        least: usize,
+        most: usize,
+    }
+
+    /// A page of roles, a page of clusters in each region, each hundred associations listed and looked up in the tag
+    /// index; the queue asked what it takes, and given a message for each cluster, at most ten at once.
+    fn sweep_calls(of: &Figures) -> SweepCalls {
+        let reads = of.roles.div_ceil(1_000) + of.regions + 2 * of.clusters * of.roles.div_ceil(100);
+        SweepCalls { least: reads + 1 + of.clusters.div_ceil(10), most: reads + 1 + of.clusters }
+    }
+
+    /// A hundredth of the largest fleet: 500 roles on 10 clusters, in five regions. Whether anything is missing or lost
+    /// at the end is asked of every run.
+    #[test]
+    fn a_sweep_costs_what_its_formula_says_and_an_event_the_same_in_any_fleet() {
+        let all = simulated(&Arguments::parse_from(["scale", "--share", "0.01"])).unwrap();
+        let of = |scenario: &str| {
+            let found: Vec<&Figures> = all.iter().filter(|figures| figures.scenario == scenario).collect();
+            assert!(!found.is_empty(), "{scenario}");
+            found
+        };
+        let events: Vec<usize> = of("event").iter().map(|figures| figures.total).collect();
+        assert!(events.iter().all(|calls| calls == &events[0]) && events[0] <= 16, "{events:?}");
+        for figures in of("sweep, nothing to do").into_iter().chain(of("sweep, one region")) {
+            let SweepCalls { least, most } = sweep_calls(figures);
+            assert!((least..=most).contains(&figures.total), "{figures:?}: {least} to {most} by formula");
+            assert!(figures.virtual_seconds < 60, "{figures:?}");
+        }
+        let quiet = of("sweep, nothing to do").last().unwrap().total;
+        let drift = of("sweep, with drift share")[0];
+        assert!(drift.total > quiet && drift.total < 5 * quiet, "{drift:?} beside {quiet}");
+        for figures in &all {
+            // Nothing lasts long enough for a death to meet it.
+            assert_eq!(figures.cut_off, 0, "{figures:?}");
+            assert!(figures.longest_invocation < 300, "{figures:?}");
+        }
+        let naive = of("naive sweep")[0];
+        assert!(naive.total > naive.roles + naive.associations, "{naive:?}");
+    }
 }

@@ -13,14 +13,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use podgrant_tests::endpoint::Endpoint;
-use podgrant_tests::fake::{Cluster, FakeAws, Role};
+use podgrant_tests::fake::{Cluster, FakeAws};
+use podgrant_tests::fleet::{self, Size};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use quota::Quota;
+use quota::{Memory, Quota};
 use runtime_api::RuntimeApi;
 
 /// Starts functions again and again, and measures. Use `cargo xtask bench start`, which builds what is compared.
@@ -35,12 +36,13 @@ struct Arguments {
     /// Starts of each subject with each quota.
     #[arg(long, default_value_t = 15)]
     runs: usize,
-    /// Memory sizes in MB that CPU quotas stand for; 0 is no quota.
-    #[arg(long, value_delimiter = ',', default_value = "0,512,256,128")]
-    memory: Vec<u32>,
-    /// JSON instead of a table.
+    /// Memory sizes in MB that CPU quotas stand for; 0 is no quota. With a + the quota holds from the first event on
+    /// and not while starting, where Lambda is said to give more.
+    #[arg(long, value_delimiter = ',', default_value = "0,512,256,128,128+")]
+    memory: Vec<Memory>,
+    /// Where to write the figures as JSON, beside the table.
     #[arg(long)]
-    json: bool,
+    json: Option<PathBuf>,
     /// Also the first part of a sweep of this many roles on 100 clusters, by what is called reconcile-associations.
     #[arg(long, default_value_t = 5_000)]
     sweep: usize,
@@ -77,7 +79,7 @@ struct Spread {
 #[derive(Debug, Serialize)]
 struct Figures {
     subject: String,
-    memory_mb: u32,
+    memory: String,
     next_us: Spread,
     first_call_us: Spread,
     first_answer_us: Spread,
@@ -99,6 +101,16 @@ struct Sweep {
     peak_kb: u64,
     messages: usize,
     largest_message: usize,
+    worker: Worker,
+}
+
+/// As many of the sweep's messages as one invocation gets, with nothing to do but to look.
+#[derive(Debug, Serialize)]
+struct Worker {
+    messages: usize,
+    calls: usize,
+    answer_us: u64,
+    peak_kb: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -119,13 +131,13 @@ async fn main() -> Result<()> {
         let quota = match Quota::of(memory) {
             Ok(quota) => quota,
             Err(error) => {
-                eprintln!("no figures for {memory} MB: {error:#}");
+                eprintln!("no figures for {memory}: {error:#}");
                 without = Some(error.to_string());
                 continue;
             }
         };
         for subject in &subjects {
-            eprintln!("{} at {} …", subject.name, quota.name());
+            eprintln!("{} at {memory} …", subject.name);
             // A start of boto3 at a small share takes many seconds.
             let runs = if subject.is_python { (arguments.runs / 3).max(3) } else { arguments.runs };
             let mut starts = Vec::new();
@@ -134,7 +146,7 @@ async fn main() -> Result<()> {
                     timeout(Duration::from_secs(120), start(subject, &arguments.python, &quota)).await;
                 starts.push(start.context("no answer in two minutes")??);
             }
-            all.push(figures(subject, memory, &starts)?);
+            all.push(figures(subject, memory, &starts));
         }
     }
     let coordinator = subjects.iter().find(|subject| subject.name == "reconcile-associations");
@@ -142,11 +154,11 @@ async fn main() -> Result<()> {
         Some(subject) if arguments.sweep > 0 => Some(sweep(subject, &arguments).await?),
         _ => None,
     };
-    if arguments.json {
+    print!("{}", table::of(&all, sweep.as_ref()));
+    if let Some(path) = &arguments.json {
         let all = json!({ "starts": all, "sweep": sweep, "withoutQuotas": without });
-        println!("{}", serde_json::to_string_pretty(&all)?);
-    } else {
-        print!("{}", table::of(&all, sweep.as_ref()));
+        let text = format!("{}\n", serde_json::to_string_pretty(&all)?);
+        std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(())
 }
@@ -241,6 +253,7 @@ async fn start(subject: &Subject, python: &Path, quota: &Quota) -> Result<Start>
     let next = running.api.asked().await? - running.exec;
     let pid = running.child.id().context("it ended")?;
     let idle_kb = memory(pid, "VmRSS:")?;
+    quota.hold(pid)?;
     let event = event(&subject.name);
     let (mut first, mut warm) = (None, Vec::new());
     for _ in 0..=WARM {
@@ -260,20 +273,20 @@ async fn start(subject: &Subject, python: &Path, quota: &Quota) -> Result<Start>
     Ok(Start { next, first_call, first_answer, warm_answer: median(warm), idle_kb, peak_kb })
 }
 
-/// The first invocation of a sweep of a large fleet: all roles read, a message for each cluster.
+/// What Lambda takes in one invocation (AWS Lambda quotas), and podgrant's queues give at once.
+const PAYLOAD: usize = 6 * 1024 * 1024;
+const BATCH: usize = 10;
+
+/// The first invocation of a sweep of a large fleet: all roles read, a message for each cluster. And the heaviest of
+/// those that follow: as many of these messages as come at once, in a process of its own.
 async fn sweep(subject: &Subject, arguments: &Arguments) -> Result<Sweep> {
-    const CLUSTERS: usize = 100;
-    eprintln!("a sweep of {} roles on {CLUSTERS} clusters …", arguments.sweep);
+    let whole = Size { roles: arguments.sweep, clusters: 100, regions: 1 };
+    eprintln!("a sweep of {} roles on {} clusters …", whole.roles, whole.clusters);
     let aws = FakeAws::start().await;
-    for number in 0..CLUSTERS {
-        aws.add_cluster(Cluster::named(format!("cluster-{number:03}")));
-    }
-    for number in 0..arguments.sweep {
-        let team = number % 40;
-        let role = Role::named(format!("team-{team:02}-service-{number:04}")).trusting_pods();
-        aws.add_role(role.tag("podgrant/grant", format!("team-{team:02}/service-{number:04}@_")));
-    }
-    let quota = Quota::of(0)?;
+    aws.association_limit(usize::MAX);
+    fleet::build(&aws, whole);
+    fleet::grant_everything(&aws, Size { clusters: BATCH, ..whole });
+    let quota = Quota::of(Memory::default())?;
     let mut running = spawn(subject, &arguments.python, &quota, &aws).await?;
     running.api.asked().await?;
     running.endpoint.forget();
@@ -281,21 +294,51 @@ async fn sweep(subject: &Subject, arguments: &Arguments) -> Result<Sweep> {
     let record = json!({ "Records": [{ "messageId": "sweep", "body": sweep.to_string() }] });
     let given = running.api.give(&record).await?;
     let answer_us = running.api.answered().await? - given;
-    let messages = aws.messages();
+    let messages = aws.take_messages();
     let tally: BTreeMap<[String; 3], usize> = aws.tally();
     let pages =
         tally.iter().filter(|(kind, _)| kind[1] == "GetAccountAuthorizationDetails").map(|(_, n)| n).sum();
-    if messages.len() < CLUSTERS {
-        bail!("{} messages for {CLUSTERS} clusters: {:?}", messages.len(), running.api.last_answer());
+    if messages.len() < whole.clusters {
+        bail!("{} messages for {} clusters: {:?}", messages.len(), whole.clusters, running.api.last_answer());
+    }
+    let peak_kb = memory(running.child.id().context("it ended")?, "VmHWM:")?;
+    let page_us = running.endpoint.gaps(pages);
+    running.child.kill().await?;
+
+    let mut records = Vec::new();
+    let mut bytes = 0;
+    for message in messages.iter().take(BATCH) {
+        let record = json!({ "messageId": message.id, "body": message.body });
+        bytes += record.to_string().len();
+        if bytes > PAYLOAD {
+            break;
+        }
+        records.push(record);
+    }
+    aws.clear_calls();
+    let batch = records.len();
+    let mut running = spawn(subject, &arguments.python, &quota, &aws).await?;
+    running.api.asked().await?;
+    let given = running.api.give(&json!({ "Records": records })).await?;
+    let worker_us = running.api.answered().await? - given;
+    let calls = aws.tally().values().sum();
+    if calls < batch * whole.roles.div_ceil(100) {
+        bail!("{calls} calls for {batch} clusters: {:?}", running.api.last_answer());
     }
     Ok(Sweep {
-        roles: arguments.sweep,
-        clusters: CLUSTERS,
-        page_us: running.endpoint.gaps(pages),
+        roles: whole.roles,
+        clusters: whole.clusters,
+        page_us,
         answer_us,
-        peak_kb: memory(running.child.id().context("it ended")?, "VmHWM:")?,
+        peak_kb,
         messages: messages.len(),
         largest_message: messages.iter().map(|message| message.body.len()).max().unwrap_or_default(),
+        worker: Worker {
+            messages: batch,
+            calls,
+            answer_us: worker_us,
+            peak_kb: memory(running.child.id().context("it ended")?, "VmHWM:")?,
+        },
     })
 }
 
@@ -311,7 +354,7 @@ fn median(mut of: Vec<u64>) -> u64 {
     of.get(of.len() / 2).copied().unwrap_or_default()
 }
 
-fn figures(subject: &Subject, memory_mb: u32, starts: &[Start]) -> Result<Figures> {
+fn figures(subject: &Subject, memory: Memory, starts: &[Start]) -> Figures {
     let spread = |of: fn(&Start) -> u64| {
         let all: Vec<u64> = starts.iter().map(of).collect();
         Spread {
@@ -321,9 +364,9 @@ fn figures(subject: &Subject, memory_mb: u32, starts: &[Start]) -> Result<Figure
         }
     };
     let size = |path: &Path| std::fs::metadata(path).map(|file| file.len()).ok();
-    Ok(Figures {
+    Figures {
         subject: subject.name.clone(),
-        memory_mb,
+        memory: memory.to_string(),
         next_us: spread(|start| start.next),
         first_call_us: spread(|start| start.first_call),
         first_answer_us: spread(|start| start.first_answer),
@@ -332,5 +375,5 @@ fn figures(subject: &Subject, memory_mb: u32, starts: &[Start]) -> Result<Figure
         peak_kb: spread(|start| start.peak_kb).most,
         binary_bytes: (!subject.is_python).then(|| size(&subject.path)).flatten(),
         zip_bytes: size(&subject.path.with_file_name("bootstrap.zip")),
-    })
+    }
 }

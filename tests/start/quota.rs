@@ -1,8 +1,10 @@
 //! The share of a CPU that a function of so much memory has: 1,769 MB are one CPU's worth (AWS Lambda developer guide,
 //! "Configure Lambda function memory"). By Linux's control groups, version 1 or 2, where they can be written.
 
-use std::fs;
+use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::{fmt, fs};
 
 use anyhow::{Context, Result, bail};
 
@@ -10,19 +12,45 @@ use anyhow::{Context, Result, bail};
 const PERIOD: u64 = 20_000;
 const ONE_CPU_MB: u64 = 1_769;
 
+/// A size of memory, in MB, that a quota stands for; 0: there is no quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Memory {
+    mb: u32,
+    /// The quota does not hold while starting.
+    starts_free: bool,
+}
+
+impl FromStr for Memory {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        let number = text.strip_suffix('+');
+        Ok(Self { mb: number.unwrap_or(text).parse()?, starts_free: number.is_some() })
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self { mb: 0, .. } => f.write_str("no quota"),
+            Self { mb, starts_free } => write!(f, "{mb} MB{}", if *starts_free { "+" } else { "" }),
+        }
+    }
+}
+
 pub struct Quota {
-    memory: u32,
+    memory: Memory,
     group: Option<PathBuf>,
 }
 
 impl Quota {
-    /// The quota of this much memory in MB; 0 is none.
-    pub fn of(memory: u32) -> Result<Self> {
-        if memory == 0 {
+    /// The quota of this much memory.
+    pub fn of(memory: Memory) -> Result<Self> {
+        if memory.mb == 0 {
             return Ok(Self { memory, group: None });
         }
-        let share = PERIOD * u64::from(memory) / ONE_CPU_MB;
-        let name = format!("podgrant-bench-{}-{memory}", std::process::id());
+        let share = PERIOD * u64::from(memory.mb) / ONE_CPU_MB;
+        let name = format!("podgrant-bench-{}-{}", std::process::id(), memory.mb);
         let v1 = Path::new("/sys/fs/cgroup/cpu");
         let v2 = Path::new("/sys/fs/cgroup");
         let group = if v1.join("cpu.cfs_quota_us").exists() {
@@ -40,16 +68,24 @@ impl Quota {
         Ok(Self { memory, group: Some(group) })
     }
 
-    pub fn name(&self) -> String {
-        if self.memory == 0 { "no quota".to_owned() } else { format!("{} MB", self.memory) }
-    }
-
     /// What a shell does to come under it.
     pub fn enter(&self) -> String {
         match &self.group {
-            Some(group) => format!("echo $$ > {}/cgroup.procs &&", group.display()),
-            None => String::new(),
+            Some(group) if !self.memory.starts_free => {
+                format!("echo $$ > {}/cgroup.procs &&", group.display())
+            }
+            _ => String::new(),
         }
+    }
+
+    /// Puts a process under it that has started without.
+    pub fn hold(&self, pid: u32) -> Result<()> {
+        let free = self.group.iter().filter(|_| self.memory.starts_free);
+        for group in free {
+            fs::write(group.join("cgroup.procs"), pid.to_string())
+                .context("putting a process under a quota")?;
+        }
+        Ok(())
     }
 }
 

@@ -19,13 +19,11 @@ pub fn of(all: &[Figures], sweep: Option<&Sweep>) -> String {
         "zip MB",
     );
     for figures in all {
-        let memory =
-            if figures.memory_mb == 0 { "no quota".to_owned() } else { format!("{} MB", figures.memory_mb) };
         let _ = writeln!(
             text,
             "{:<24} {:>8}  {:>22}  {:>22}  {:>22}  {:>22}  {:>7.1}  {:>7.1}  {:>7}  {:>6}",
             figures.subject,
-            memory,
+            figures.memory,
             spread(figures.next_us),
             spread(figures.first_call_us),
             spread(figures.first_answer_us),
@@ -36,7 +34,7 @@ pub fn of(all: &[Figures], sweep: Option<&Sweep>) -> String {
             figures.zip_bytes.map(|bytes| format!("{:.1}", megabytes(bytes))).unwrap_or_default(),
         );
     }
-    text.push_str("(milliseconds: the median, and from the least to the most)\n");
+    text.push_str("(milliseconds: the median, and from the least to the most; +: the quota holds from the first event on)\n");
     if let Some(sweep) = sweep {
         let pages: Vec<String> = sweep.page_us.iter().map(|page| milliseconds(*page)).collect();
         let _ = writeln!(
@@ -50,6 +48,15 @@ pub fn of(all: &[Figures], sweep: Option<&Sweep>) -> String {
             sweep.messages,
             sweep.largest_message / 1000,
             pages.join(", "),
+        );
+        let worker = &sweep.worker;
+        let _ = writeln!(
+            text,
+            "{} of these messages at once, with nothing to do: {} calls, {} ms, {:.1} MB at most",
+            worker.messages,
+            worker.calls,
+            milliseconds(worker.answer_us),
+            megabytes(worker.peak_kb * 1024),
         );
     }
     text

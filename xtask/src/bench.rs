@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::dist::{self, Architecture};
-use crate::{build, local_aws, run};
+use crate::{build, figures, local_aws, run};
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -34,8 +34,8 @@ pub fn bench(benches: &[Bench], check: bool, keep: bool) -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for bench in benches {
         match bench {
-            Bench::Start => start(&root)?,
-            Bench::Scale => scale(&root)?,
+            Bench::Start => start(&root, keep)?,
+            Bench::Scale => scale(&root, keep)?,
             Bench::Planning => {
                 build::cargo(&root, ["bench", "--package", "podgrant-core", "--bench", "planning"])?;
             }
@@ -49,7 +49,7 @@ pub fn bench(benches: &[Bench], check: bool, keep: bool) -> Result<ExitCode> {
     Ok(code)
 }
 
-fn start(root: &Path) -> Result<()> {
+fn start(root: &Path, keep: bool) -> Result<()> {
     let architecture = Architecture::of_this_machine()?;
     let built = dist::bootstraps(root, architecture)?;
     let bin = local_aws::environment(root, "tests/start/requirements.txt", "target/bench/venv")?;
@@ -63,18 +63,37 @@ fn start(root: &Path) -> Result<()> {
         command.arg(format!("{function}={}", path.display()));
     }
     command.arg("boto3=python:tests/start/boto3_handler.py");
-    local_aws::run(&mut command)
+    measured(root, "start", &mut command, keep)
 }
 
-fn scale(root: &Path) -> Result<()> {
+fn scale(root: &Path, keep: bool) -> Result<()> {
     build::cargo(root, ["build", "--workspace", "--bins", "--profile", "local"])?;
     let mut command = Command::new(build::target(root).join("local/scale"));
-    local_aws::run(command.arg("--plot").arg(root.join("docs/scale.svg")).current_dir(root))
+    command.current_dir(root);
+    if keep {
+        command.arg("--plot").arg(root.join("docs/scale.svg"));
+    }
+    measured(root, "scale", &mut command, keep)
+}
+
+/// Runs what measures and prints; then how its figures differ from those that are kept, or keeps them.
+fn measured(root: &Path, name: &str, command: &mut Command, keep: bool) -> Result<()> {
+    let folder = build::target(root).join("bench");
+    fs::create_dir_all(&folder)?;
+    let measured = folder.join(format!("{name}.json"));
+    local_aws::run(command.arg("--json").arg(&measured))?;
+    let kept = root.join("docs/figures").join(format!("{name}.json"));
+    if keep {
+        fs::copy(&measured, &kept).with_context(|| format!("keeping {}", kept.display()))?;
+        return Ok(());
+    }
+    print!("\n{}", figures::changes(&figures::read(&measured)?, &figures::read(&kept)?));
+    Ok(())
 }
 
 /// Counts, prints and compares; whether nothing grew beyond the tolerance.
 fn instructions(root: &Path, keep: bool) -> Result<bool> {
-    let kept_path = root.join("crates/podgrant-core/benches/instructions.json");
+    let kept_path = root.join("docs/figures/instructions.json");
     let kept: BTreeMap<String, u64> = match fs::read_to_string(&kept_path) {
         Ok(text) => {
             serde_json::from_str(&text).with_context(|| format!("reading {}", kept_path.display()))?

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod build;
 mod dist;
+mod figures;
 mod local_aws;
 mod local_kubernetes;
 mod run;
@@ -49,7 +50,7 @@ enum Command {
         /// Fail where the work takes more instructions than the figures that are kept, by more than 10 %.
         #[arg(long)]
         check: bool,
-        /// Keep the instructions as figures to compare with.
+        /// Keep the figures, to compare with: as a release does.
         #[arg(long, conflicts_with = "check")]
         keep: bool,
     },

@@ -236,8 +236,9 @@ impl Aws {
         let index = self.index_or_none(Marks::OfCluster(cluster), &cluster.region).await;
         let listed = self.list_associations(cluster, None).await;
         let mut listed = snapshot.take_listed([(cluster.clone(), listed)]);
+        let round = part.round.map(|round| round.of_cluster(listed.len()));
         listed.retain(|association| part.stretch.holds(&association.workload));
-        let turn = |association: &Association| part.round.is_some_and(|round| round.holds(&association.id));
+        let turn = |association: &Association| round.is_some_and(|round| round.holds(&association.id));
         self.know_wanted(listed, index, turn, snapshot, time_is_up).await;
 
         // Who loses a place to a role as it is now leaves it to others, who have to be asked too.

@@ -50,6 +50,10 @@ pub struct Round {
     pub of: u64,
 }
 
+/// How many associations of a cluster a sweep describes for no reason but that it is their turn, on average at the most:
+/// somewhat more than the calls that list 5,000, the most that a cluster can have (EKS service quotas), and their tags.
+pub const MOST_DESCRIBED: u64 = 125;
+
 impl Round {
     /// The round of a sweep. `None` where `rounds` or `interval` is 0: no share is described.
     ///
@@ -59,6 +63,14 @@ impl Round {
     pub fn at(now: i64, interval: i64, rounds: u64) -> Option<Self> {
         let number = (now + interval / 2).checked_div(interval)?;
         (rounds > 0).then_some(Self { number: number.unsigned_abs(), of: rounds })
+    }
+
+    /// The round of a cluster with so many associations. Where its share would be more than [`MOST_DESCRIBED`] there are as many
+    /// times more rounds: a sweep's cost is bounded, and what is described is found later instead.
+    pub fn of_cluster(self, associations: usize) -> Self {
+        let share = self.of.max(1).saturating_mul(MOST_DESCRIBED);
+        let times = u64::try_from(associations).unwrap_or(u64::MAX).div_ceil(share).max(1);
+        Self { of: self.of.saturating_mul(times), ..self }
     }
 
     pub fn holds(self, id: &AssociationId) -> bool {

@@ -253,6 +253,27 @@ fn a_role_that_names_no_policy_is_no_part() {
 }
 
 #[test]
+fn a_large_clusters_share_is_bounded_and_comes_round_all_the_same() {
+    let daily = Round { number: 7, of: 24 };
+    for (associations, rounds) in [(0, 24), (100, 24), (3_000, 24), (3_001, 48), (5_000, 48), (6_001, 72)] {
+        assert_eq!(daily.of_cluster(associations).of, rounds, "{associations}");
+    }
+    // However few rounds are asked for.
+    for of in [1, 2, 24, 500] {
+        let ids: Vec<AssociationId> = (0..5_000).map(|n| format!("a-{n:x}").parse().unwrap()).collect();
+        let rounds = Round { number: 0, of }.of_cluster(ids.len()).of;
+        let mut seen = BTreeMap::new();
+        for number in 100..100 + rounds {
+            let round = Round { number, of }.of_cluster(ids.len());
+            let share: Vec<_> = ids.iter().filter(|id| round.holds(id)).collect();
+            assert!(share.len() < 200, "{} of {of}", share.len());
+            share.into_iter().for_each(|id| *seen.entry(id).or_insert(0) += 1);
+        }
+        assert!(seen.len() == ids.len() && seen.values().all(|times| *times == 1), "{of}");
+    }
+}
+
+#[test]
 fn after_as_many_sweeps_as_rounds_each_association_was_described_once() {
     let ids: Vec<AssociationId> = (0..500).map(|n| format!("a-{n:017x}").parse().unwrap()).collect();
     let (interval, rounds) = (3_600, 24);
