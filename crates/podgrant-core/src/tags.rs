@@ -9,6 +9,8 @@ use crate::names::RoleArn;
 use crate::orphan::OrphanMark;
 use crate::subject::{Subject, parse_subjects};
 
+pub mod edit;
+
 /// The names of podgrant's tags under a configurable prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagKeys {
