@@ -495,7 +495,11 @@ fn verdict_of(change: &Change, error: &AwsError) -> Verdict {
         Meaning::AlreadyExists | Meaning::RoleNotVisible | Meaning::WrongState | Meaning::Throttled => {
             not_yet(change, reason)
         }
-        Meaning::AccessDenied | Meaning::Transient => Verdict::Failed { reason },
+        Meaning::AccessDenied
+        | Meaning::NoCredentials
+        | Meaning::BadCredentials
+        | Meaning::Unreachable
+        | Meaning::Transient => Verdict::Failed { reason },
     }
 }
 

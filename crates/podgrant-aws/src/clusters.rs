@@ -23,6 +23,15 @@ impl Aws {
         }
     }
 
+    /// The clusters of a name in every configured region, and what came back instead of an answer.
+    pub async fn find_clusters(&self, name: &ClusterName) -> (Vec<ClusterId>, Vec<AwsError>) {
+        let (clusters, errors) = self.clusters_named(&[name.clone()].into()).await;
+        (
+            clusters.into_iter().map(|cluster| cluster.id).collect(),
+            errors.into_iter().map(|(_, error)| error).collect(),
+        )
+    }
+
     /// Clusters of these names in every configured region: a bare name does not
     /// tell its region, and must not mean two clusters.
     pub(crate) async fn clusters_named(&self, names: &BTreeSet<ClusterName>) -> Clusters {

@@ -1,9 +1,10 @@
 //! One table of what AWS's errors mean.
 
+use std::error::Error;
 use std::fmt;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::result::SdkError;
-use aws_smithy_types::error::display::DisplayErrorContext;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 /// What an error means for the work at hand.
@@ -23,11 +24,17 @@ pub enum Meaning {
     Throttled,
     /// We may not.
     AccessDenied,
+    /// There are no credentials to ask with.
+    NoCredentials,
+    /// AWS does not take the credentials, or not any more.
+    BadCredentials,
+    /// The endpoint can't be reached, or does not answer in time.
+    Unreachable,
     /// The thing is in a state that does not allow it now.
     WrongState,
     /// The request is wrong; trying again would not help.
     Invalid,
-    /// Anything that may go away by itself: time-outs, 5xx, broken connections.
+    /// Anything else that may go away by itself, such as 5xx.
     Transient,
 }
 
@@ -62,8 +69,7 @@ impl AwsError {
                 let text = service.message().unwrap_or("no message");
                 (meaning_of(code, text), format!("{code}: {text}"))
             }
-            // Time-outs and connections have no code.
-            None => (Meaning::Transient, DisplayErrorContext(&error).to_string()),
+            None => without_code(&error),
         };
         Self::new(operation, about, meaning, message)
     }
@@ -80,6 +86,42 @@ impl fmt::Display for AwsError {
 }
 
 impl std::error::Error for AwsError {}
+
+/// Time-outs, connections and credentials have no code.
+fn without_code<E, R>(error: &SdkError<E, R>) -> (Meaning, String)
+where
+    E: Error + 'static,
+    R: fmt::Debug,
+{
+    let mut next: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(cause) = next {
+        if cause.is::<CredentialsError>() {
+            return (Meaning::NoCredentials, chain(cause));
+        }
+        next = cause.source();
+    }
+    let meaning = match error {
+        SdkError::TimeoutError(_) => Meaning::Unreachable,
+        SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => Meaning::Unreachable,
+        _ => Meaning::Transient,
+    };
+    (meaning, chain(error))
+}
+
+/// An error with what it comes from, in their own words.
+fn chain(error: &dyn Error) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let said = error.to_string();
+        // Some tell their source's words as their own.
+        if words.last().is_none_or(|last| !last.ends_with(&said)) {
+            words.push(said);
+        }
+        next = error.source();
+    }
+    words.join(": ")
+}
 
 /// EKS's words for a trust policy that it finds wanting (terraform-provider-aws).
 pub(crate) const TRUST_POLICY_INVALID: &str = "Trust policy of the role provided is invalid";
@@ -102,6 +144,18 @@ fn meaning_of(code: &str, message: &str) -> Meaning {
         | "TooManyRequestsException"
         | "RequestLimitExceeded" => Meaning::Throttled,
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => Meaning::AccessDenied,
+        // Each protocol has its own words for them (IAM, EKS and Resource Groups Tagging API references, common errors).
+        "ExpiredToken"
+        | "ExpiredTokenException"
+        | "RequestExpired"
+        | "InvalidClientTokenId"
+        | "UnrecognizedClientException"
+        | "InvalidAccessKeyId"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "IncompleteSignature" => Meaning::BadCredentials,
         "InvalidParameterException" if message.contains("Role provided in the request does not exist") => {
             Meaning::RoleNotVisible
         }
@@ -154,6 +208,11 @@ mod tests {
             ("UnmodifiableEntity", "Cannot perform the operation on the protected role", Meaning::Invalid),
             ("ResourceLimitExceededException", "5000", Meaning::LimitExceeded),
             ("AccessDenied", "no", Meaning::AccessDenied),
+            (
+                "ExpiredToken",
+                "The security token included in the request is expired",
+                Meaning::BadCredentials,
+            ),
             ("SomethingNew", "?", Meaning::Transient),
         ];
         for (code, message, expected) in cases {

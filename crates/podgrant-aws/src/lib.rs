@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
+pub use aws_config::SdkConfig;
+use aws_config::{BehaviorVersion, ConfigLoader};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
@@ -63,6 +64,20 @@ struct Regional {
 /// `AWS_ENDPOINT_URL`, credentials), with podgrant's time limits.
 pub async fn sdk_config() -> SdkConfig {
     configured(aws_config::defaults(BehaviorVersion::latest())).load().await
+}
+
+/// The same for a person, who may have named a profile of theirs.
+pub async fn sdk_config_of(profile: Option<String>) -> SdkConfig {
+    let loader = configured(aws_config::defaults(BehaviorVersion::latest()));
+    match profile {
+        Some(profile) => loader.profile_name(profile).load().await,
+        None => loader.load().await,
+    }
+}
+
+/// The configuration at home in a region.
+pub fn at_home_in(config: &SdkConfig, region: &Region) -> SdkConfig {
+    config.to_builder().region(aws_config::Region::new(region.to_string())).build()
 }
 
 /// With podgrant's retries and time limits.
@@ -127,6 +142,17 @@ impl Aws {
             let error = AwsError::of("eks:ListClusters", region.as_str(), error);
             tracing::info!(%error, "the call that is made while starting");
         }
+    }
+
+    /// Asks each region for little, so that what is wrong everywhere (credentials, rights, the network) is told
+    /// before anything else: the regions that do not answer, and why.
+    pub async fn unanswering(&self) -> Vec<(Region, AwsError)> {
+        let asked = self.regions.iter().map(|(region, regional)| async move {
+            let answer = regional.eks.list_clusters().max_results(1).send().await;
+            let error = AwsError::of("eks:ListClusters", region.as_str(), answer.err()?);
+            Some((region.clone(), error))
+        });
+        futures_util::future::join_all(asked).await.into_iter().flatten().collect()
     }
 
     /// The names of podgrant's tags.

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::associations::{Index, Marks};
 use crate::{Aws, AwsError, CONCURRENT_CALLS, CONCURRENT_LOOKS, Meaning};
 
+mod associations;
 mod orphans;
 
 /// How many roles are read one by one before all are, a thousand a call.
@@ -40,6 +41,8 @@ pub enum View {
         /// What an event said of it: until IAM shows that, nothing else is looked at.
         news: RoleNews,
     },
+    /// A role as if it carried these tags, and no others: for a plan that is shown, and not applied.
+    RoleAsIf { name: String, tags: BTreeMap<String, String> },
     /// A deleted role's associations.
     RoleGone { name: String },
     /// One cluster's associations, and every role.
@@ -68,6 +71,9 @@ pub enum View {
     ClusterAgent { cluster: ClusterId, settings: AgentSettings },
     /// Every cluster's agent.
     FleetAgents { settings: AgentSettings },
+    /// Every association, or those of one cluster, and every role: to be listed, not planned with. A listing shows no
+    /// roles: what the index does not know is described.
+    Associations { cluster: Option<ClusterId> },
 }
 
 impl Aws {
@@ -88,7 +94,10 @@ impl Aws {
         let regions = self.regions.keys().cloned().collect();
         let mut snapshot = Snapshot { observed_at: now, regions, ..Snapshot::default() };
         match view {
-            View::Role { name, news } => self.observe_role(name, news, &mut snapshot).await?,
+            View::Role { name, news } => self.observe_role(name, news, None, &mut snapshot).await?,
+            View::RoleAsIf { name, tags } => {
+                self.observe_role(name, &RoleNews::default(), Some(tags), &mut snapshot).await?;
+            }
             View::RoleGone { name } => self.observe_role_gone(name, &mut snapshot).await?,
             View::ClusterGrants { cluster, doubt, workload } => {
                 let doubt = doubt.as_ref();
@@ -114,6 +123,9 @@ impl Aws {
                     None => drop(snapshot.clusters_gone.insert(cluster.clone())),
                 }
             }
+            View::Associations { cluster } => {
+                self.observe_associations(cluster.as_ref(), &mut snapshot).await;
+            }
             View::FleetAgents { settings } => {
                 let found = self.fleet().await;
                 let clusters = snapshot.take(found);
@@ -128,10 +140,14 @@ impl Aws {
         &self,
         name: &str,
         news: &RoleNews,
+        as_if: Option<&BTreeMap<String, String>>,
         snapshot: &mut Snapshot,
     ) -> Result<(), AwsError> {
         let index = self.index_everywhere(Marks::OfRole(name), snapshot).await;
-        let role = self.role(name).await?;
+        let mut role = self.role(name).await?;
+        if let (Some(role), Some(tags)) = (role.as_mut(), as_if) {
+            role.tags.clone_from(tags);
+        }
         // A role made again with another path is another ARN, but the same name.
         let arns = index.values().map(|mark| mark.role_arn.clone());
         snapshot.scope.roles = Some(arns.chain(role.iter().map(|role| role.arn.clone())).collect());

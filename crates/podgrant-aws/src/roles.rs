@@ -1,6 +1,6 @@
 //! Roles, one by one or all at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_iam::types::{EntityType, RoleDetail, RoleLastUsed, Tag};
 use percent_encoding::percent_decode_str;
@@ -12,9 +12,38 @@ use crate::{Aws, AwsError, Meaning};
 
 impl Aws {
     /// One role, by name. `None` where IAM says that there is none.
-    pub(crate) async fn role(&self, name: &str) -> Result<Option<Role>, AwsError> {
+    ///
+    /// # Errors
+    /// What IAM says instead.
+    pub async fn role(&self, name: &str) -> Result<Option<Role>, AwsError> {
         let found = self.get_role(name).await?;
         found.map(|found| read_found(&found)).transpose()
+    }
+
+    /// Sets a role's tags, and takes others away; in this order, so that no subject is without its tag in between.
+    ///
+    /// # Errors
+    /// The call that failed; one that came before it is done.
+    pub async fn tag_role(
+        &self,
+        name: &str,
+        set: &BTreeMap<String, String>,
+        removed: &BTreeSet<String>,
+    ) -> Result<(), AwsError> {
+        let tags: Result<Vec<Tag>, _> =
+            set.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
+        let tags =
+            tags.map_err(|error| AwsError::new("iam:TagRole", name, Meaning::Invalid, error.to_string()))?;
+        if !tags.is_empty() {
+            let tagged = self.iam.tag_role().role_name(name).set_tags(Some(tags)).send().await;
+            tagged.map_err(|error| AwsError::of("iam:TagRole", name, error))?;
+        }
+        if !removed.is_empty() {
+            let keys = removed.iter().cloned().collect();
+            let untagged = self.iam.untag_role().role_name(name).set_tag_keys(Some(keys)).send().await;
+            untagged.map_err(|error| AwsError::of("iam:UntagRole", name, error))?;
+        }
+        Ok(())
     }
 
     async fn get_role(&self, name: &str) -> Result<Option<aws_sdk_iam::types::Role>, AwsError> {

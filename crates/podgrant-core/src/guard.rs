@@ -4,6 +4,7 @@
 //! makes one.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use crate::model::{Association, Role, Snapshot};
 use crate::orphan::{OrphanMark, RoleRecord, reserved_path};
@@ -25,12 +26,41 @@ pub struct Limits {
     pub share: f64,
     /// Below this many deletions the share does not bind: one of two is no disaster.
     pub share_from: usize,
+    /// How whoever meets a limit goes beyond it once.
+    pub allow_by: AllowBy,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { deletions: 100, role_deletions: 5, share: 0.2, share_from: 10 }
+        Self { deletions: 100, role_deletions: 5, share: 0.2, share_from: 10, allow_by: AllowBy::Invoke }
     }
+}
+
+/// How a limit is raised for one pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AllowBy {
+    /// `"allow"` beside the event of a direct invoke.
+    Invoke,
+    /// A flag of the command line.
+    Flag,
+}
+
+impl AllowBy {
+    fn told(self, Allowance { name, flag }: Allowance, value: impl fmt::Display) -> String {
+        match self {
+            Self::Invoke => format!(
+                "allow it once by invoking this function with \"allow\": {{\"{name}\": {value}}} beside the event"
+            ),
+            Self::Flag => format!("allow it once with {flag} {value}"),
+        }
+    }
+}
+
+/// What a limit is called where it is raised once.
+#[derive(Debug, Clone, Copy)]
+struct Allowance {
+    name: &'static str,
+    flag: &'static str,
 }
 
 /// The changes of a plan that may be made, in the plan's order.
@@ -244,7 +274,7 @@ fn losses(changes: &[Change], snapshot: &Snapshot, keys: &TagKeys, limits: &Limi
         of: "managed associations",
         most: limits.deletions,
         variable: "PODGRANT_MAX_DELETIONS",
-        allowance: "deletions",
+        allowance: Allowance { name: "deletions", flag: "--allow-deletions" },
     };
     let roles = Loss {
         what: "roles",
@@ -252,7 +282,7 @@ fn losses(changes: &[Change], snapshot: &Snapshot, keys: &TagKeys, limits: &Limi
         of: "roles with grants",
         most: limits.role_deletions,
         variable: "PODGRANT_MAX_ROLE_DELETIONS",
-        allowance: "roleDeletions",
+        allowance: Allowance { name: "roleDeletions", flag: "--allow-role-deletions" },
     };
     let in_view = || snapshot.associations.iter().filter(|a| a.managed().is_some()).count();
     let asking = || {
@@ -279,18 +309,17 @@ struct Loss {
     of: &'static str,
     most: usize,
     variable: &'static str,
-    /// Its name where it is allowed once.
-    allowance: &'static str,
+    allowance: Allowance,
 }
 
 impl Loss {
     fn too_many(&self, share_binds: bool, all: impl Fn() -> usize, limits: &Limits) -> Option<String> {
         let Self { what, lost, of, most, variable, allowance } = self;
         if lost > most {
+            let once = limits.allow_by.told(*allowance, lost);
             return Some(format!(
                 "this pass would delete {lost} {what}, and at most {most} are allowed; \
-                 if that is meant, allow it once by invoking this function with \"allow\": {{\"{allowance}\": {lost}}} \
-                 beside the event, or raise {variable} to {lost}"
+                 if that is meant, {once}, or raise {variable} to {lost}"
             ));
         }
         if !share_binds || *lost < limits.share_from || *lost == 0 {
@@ -301,11 +330,11 @@ impl Loss {
         let share = *lost as f64 / all.max(1) as f64;
         (share > limits.share).then(|| {
             // Rounded up, so that the number named is one that lets it through.
-            let enough = (share * 100.0).ceil() / 100.0;
+            let enough = format!("{:.2}", (share * 100.0).ceil() / 100.0);
+            let once = limits.allow_by.told(Allowance { name: "share", flag: "--allow-share" }, &enough);
             format!(
                 "this pass would delete {lost} of {all} {of}, and at most {:.0} % are allowed; \
-                 if that is meant, allow it once by invoking this function with \"allow\": {{\"share\": {enough:.2}}} \
-                 beside the event, or raise PODGRANT_MAX_DELETION_SHARE to {enough:.2}",
+                 if that is meant, {once}, or raise PODGRANT_MAX_DELETION_SHARE to {enough}",
                 limits.share * 100.0,
             )
         })

@@ -30,7 +30,7 @@ pub mod sweep;
 pub mod tags;
 pub mod trust;
 
-pub use guard::{Approved, Limits, guard};
+pub use guard::{AllowBy, Approved, Limits, guard};
 pub use guardrails::{Guardrails, OnRefused};
 pub use mark::Mark;
 pub use model::{Association, Cluster, ClusterStatus, Role, Snapshot};

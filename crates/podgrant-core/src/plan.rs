@@ -368,6 +368,34 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.findings.is_empty() && self.waits.is_empty()
     }
+
+    /// What it comes to, in one line.
+    pub fn summary(&self) -> String {
+        let count = |kind: fn(&Change) -> bool| self.changes.iter().filter(|c| kind(c)).count();
+        format!(
+            "Plan: {} to create, {} to update, {} to delete, {} unchanged, {} waiting, {} findings.",
+            count(|c| matches!(
+                c,
+                Change::Create { .. } | Change::InstallAgent { .. } | Change::OpenKubernetes { .. }
+            )),
+            count(|c| matches!(
+                c,
+                Change::Update { .. }
+                    | Change::Adopt { .. }
+                    | Change::AmendTrust { .. }
+                    | Change::MarkOrphan { .. }
+                    | Change::UnmarkOrphan { .. }
+                    | Change::UpdateAgent { .. }
+            )),
+            count(|c| matches!(
+                c,
+                Change::Revoke { .. } | Change::RemoveAgent { .. } | Change::DeleteRole { .. }
+            )),
+            self.unchanged,
+            self.waits.len(),
+            self.findings.len(),
+        )
+    }
 }
 
 impl fmt::Display for Change {
@@ -561,31 +589,7 @@ impl fmt::Display for Plan {
         for finding in &self.findings {
             writeln!(f, "! {finding}")?;
         }
-        let count = |kind: fn(&Change) -> bool| self.changes.iter().filter(|c| kind(c)).count();
-        write!(
-            f,
-            "Plan: {} to create, {} to update, {} to delete, {} unchanged, {} waiting, {} findings.",
-            count(|c| matches!(
-                c,
-                Change::Create { .. } | Change::InstallAgent { .. } | Change::OpenKubernetes { .. }
-            )),
-            count(|c| matches!(
-                c,
-                Change::Update { .. }
-                    | Change::Adopt { .. }
-                    | Change::AmendTrust { .. }
-                    | Change::MarkOrphan { .. }
-                    | Change::UnmarkOrphan { .. }
-                    | Change::UpdateAgent { .. }
-            )),
-            count(|c| matches!(
-                c,
-                Change::Revoke { .. } | Change::RemoveAgent { .. } | Change::DeleteRole { .. }
-            )),
-            self.unchanged,
-            self.waits.len(),
-            self.findings.len(),
-        )
+        f.write_str(&self.summary())
     }
 }
 

@@ -7,8 +7,10 @@ use futures_util::future::BoxFuture;
 use podgrant_aws::{Aws, AwsError, BusEvent, DelayedMessage, Meaning, Occasion, View};
 use podgrant_core::model::Workloads;
 use podgrant_core::outcome::{FollowUp, Wait};
-use podgrant_core::plan::{Duty, OrphanStanding, Standing};
-use podgrant_core::{Change, Finding, FindingKind, Outcome, Snapshot, Verdict, guard, part_bytes, plan};
+use podgrant_core::plan::{Duty, OrphanStanding};
+use podgrant_core::{
+    Approved, Change, Finding, FindingKind, Outcome, Snapshot, Verdict, guard, part_bytes, plan,
+};
 use podgrant_events::{Cause, OutcomeEvent, Trigger, Wake, deferred};
 
 use crate::clock::Clock;
@@ -16,6 +18,10 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::report::{ChangeReport, Ending, Report};
 use crate::scope::{Function, Task, scope};
+
+mod told;
+
+use told::{refused_by_aws, settled};
 
 /// Time kept back before the deadline: for a change just begun, whose calls take
 /// 20 seconds each at the very most, and for the messages that take over what is left.
@@ -39,11 +45,19 @@ pub struct Flow {
     pub metrics: Metrics,
 }
 
+/// What was looked at for a task, and what may be done about it.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    pub task: Task,
+    pub snapshot: Snapshot,
+    pub approved: Approved,
+}
+
 /// Where a message came from, and so where its unfinished work can go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     Queue,
-    /// A direct invoke: unfinished work is reported, and not queued.
+    /// A direct invoke, or a person's command: unfinished work is reported, and not queued.
     Invoke {
         /// It raises the limits on loss: who asks for that has seen before what would go, and is not told to
         /// wait for the second look.
@@ -58,7 +72,7 @@ impl Flow {
         let name = self.function.name();
         let mut report = match scope(self.function, wake, &self.config, self.clock.seconds()) {
             Err(reason) => Report::of_nothing(name, &wake.id, Ending::Dropped, reason),
-            Ok(task) => self.perform(&task, wake, origin, deadline).await,
+            Ok(task) => self.perform(task, wake, origin, deadline).await,
         };
         // Where no queue takes what a sweep left for later it is served here, as much as time allows.
         let mut parts = VecDeque::from(std::mem::take(&mut report.parts));
@@ -71,7 +85,7 @@ impl Flow {
             let looks_again = matches!(wait.follow_up, FollowUp::Orphans { .. });
             let wake = Wake { trigger: Trigger::FollowUp(wait.follow_up), ..wake.clone() };
             let Ok(task) = scope(self.function, &wake, &self.config, self.clock.seconds()) else { continue };
-            let mut served = self.perform(&task, &wake, origin, deadline).await;
+            let mut served = self.perform(task, &wake, origin, deadline).await;
             // Nobody can wait here: what would come back as it was is left.
             let (left, rest): (Vec<Wait>, Vec<Wait>) = std::mem::take(&mut served.parts)
                 .into_iter()
@@ -92,18 +106,31 @@ impl Flow {
         report
     }
 
-    async fn perform(&self, task: &Task, wake: &Wake, origin: Origin, deadline: i64) -> Report {
-        let name = self.function.name();
+    async fn perform(&self, task: Task, wake: &Wake, origin: Origin, deadline: i64) -> Report {
+        match self.decide(&task, wake, origin, deadline).await {
+            Ok((snapshot, approved)) => {
+                let pass = Pass { task, snapshot, approved };
+                let time_is_up = || self.clock.millis() >= deadline - REPORTING_MS;
+                self.carry_out(&pass, wake, origin, time_is_up).await.0
+            }
+            Err(error) => self.unobserved(&task, wake, origin, &error).await,
+        }
+    }
+
+    /// The first half of the way: looks, plans, and has the plan guarded. Nothing is changed.
+    pub(crate) async fn decide(
+        &self,
+        task: &Task,
+        wake: &Wake,
+        origin: Origin,
+        deadline: i64,
+    ) -> Result<(Snapshot, Approved), AwsError> {
         let began = self.clock.millis();
         let time = deadline - began;
-        // What is found here is little to act on, and every association of the fleet may be to be looked at.
-        let looks_long = matches!(task.view, View::FleetOrphans { .. });
+        let looks_long = looks_long(&task.view);
         let look_until = began + if looks_long { time / LOOKING * 2 } else { time / LOOKING };
         let look_time_is_up = || self.clock.millis() >= look_until;
-        let snapshot = match self.aws.observe(&task.view, self.clock.seconds(), look_time_is_up).await {
-            Ok(snapshot) => snapshot,
-            Err(error) => return self.unobserved(task, wake, origin, &error).await,
-        };
+        let snapshot = self.aws.observe(&task.view, self.clock.seconds(), look_time_is_up).await?;
         let mut duty = task.duty.clone();
         if let (Duty::Sweep { part_bytes: bytes, .. }, Some(queue_url)) = (&mut duty, self.queue(origin)) {
             match self.aws.most_message_bytes(queue_url).await {
@@ -115,13 +142,25 @@ impl Flow {
         let plan = plan(duty, &snapshot, self.aws.keys());
         tracing::debug!(id = %wake.id, %plan, "planned");
         let approved = guard(plan, &snapshot, self.aws.keys(), &self.config.limits);
+        Ok((snapshot, approved))
+    }
+
+    /// The second half: applies what was approved, and reports. With it, how each change ended.
+    pub(crate) async fn carry_out(
+        &self,
+        Pass { task, snapshot, approved }: &Pass,
+        wake: &Wake,
+        origin: Origin,
+        time_is_up: impl Fn() -> bool,
+    ) -> (Report, Vec<Outcome>) {
+        let name = self.function.name();
+        let looks_long = looks_long(&task.view);
         let outcomes = if self.config.dry_run {
             Vec::new()
         } else {
-            let up = || self.clock.millis() >= deadline - REPORTING_MS;
             let occasion = Occasion { id: &wake.id, attempt: wake.attempt };
             let keep = |change: &Change| self.keep(change, wake);
-            self.aws.apply(&approved, &snapshot, occasion, &keep, up).await
+            self.aws.apply(approved, snapshot, occasion, &keep, time_is_up).await
         };
 
         let mut findings = approved.findings().to_vec();
@@ -139,20 +178,14 @@ impl Flow {
                 &[]
             }
             _ => {
-                waits.extend(rest(task, &snapshot, &outcomes));
+                waits.extend(rest(task, snapshot, &outcomes));
                 snapshot.gaps.as_slice()
             }
         };
         waits = one_look_at_orphans(waits, &task.view);
         let mut parts = Vec::new();
         if self.queue(origin).is_none() {
-            let at_once = self.config.dry_run || origin == Origin::Invoke { allowed: true };
-            let is_part = |wait: &Wait| match &wait.follow_up {
-                FollowUp::ClusterSweep(_) => true,
-                FollowUp::Orphans { roles_missed } => at_once && !roles_missed.is_empty(),
-                _ => false,
-            };
-            (parts, waits) = waits.into_iter().partition(is_part);
+            (parts, waits) = waits.into_iter().partition(|wait| self.is_part(wait, origin));
         }
         let began = wake.began.unwrap_or_else(|| self.clock.seconds());
         let mut dropped = None;
@@ -207,7 +240,7 @@ impl Flow {
         } else {
             outcomes.iter().map(changed).collect()
         };
-        Report {
+        let report = Report {
             function: name,
             id: wake.id.clone(),
             trigger: None,
@@ -222,6 +255,17 @@ impl Flow {
             orphans,
             throttled: snapshot.gaps.iter().any(|gap| gap.throttled),
             duration_ms: 0,
+        };
+        (report, outcomes)
+    }
+
+    /// Whether what is left for later can be served at once, where no queue takes it.
+    pub(crate) fn is_part(&self, wait: &Wait, origin: Origin) -> bool {
+        let at_once = self.config.dry_run || origin == Origin::Invoke { allowed: true };
+        match &wait.follow_up {
+            FollowUp::ClusterSweep(_) => true,
+            FollowUp::Orphans { roles_missed } => at_once && !roles_missed.is_empty(),
+            _ => false,
         }
     }
 
@@ -433,44 +477,6 @@ fn one_look_at_orphans(waits: Vec<Wait>, view: &View) -> Vec<Wait> {
     others
 }
 
-/// How orphaned roles stand once the pass is over: with what came of what was planned.
-fn settled(
-    orphans: &[OrphanStanding],
-    outcomes: &[Outcome],
-    findings: &[Finding],
-    dry_run: bool,
-) -> Vec<OrphanStanding> {
-    let came_of = |orphan: &OrphanStanding| {
-        let outcome = outcomes.iter().find(|outcome| outcome.change.role() == Some(&orphan.role_arn));
-        Some(match outcome.map(|outcome| &outcome.verdict) {
-            Some(Verdict::Done) => "done".to_owned(),
-            Some(Verdict::NotYet(wait)) => format!("not yet: {}", wait.reason),
-            Some(Verdict::Unbegun) => "not yet: the invocation's time was up".to_owned(),
-            Some(Verdict::Dropped { reason }) => format!("dropped: {reason}"),
-            Some(Verdict::Refused { reason }) => format!("refused: {reason}"),
-            Some(Verdict::Failed { reason }) => format!("failed: {reason}"),
-            None => {
-                let withheld = |finding: &&Finding| {
-                    finding.kind == FindingKind::Withheld && finding.role.as_ref() == Some(&orphan.role_arn)
-                };
-                match findings.iter().find(withheld) {
-                    Some(finding) => format!("withheld: {}", finding.reason),
-                    None if dry_run => "planned".to_owned(),
-                    None => return None,
-                }
-            }
-        })
-    };
-    let settle = |orphan: &OrphanStanding| match orphan.standing {
-        Standing::Goes | Standing::Marked => {
-            let outcome = came_of(orphan).map(|outcome| format!("  => {outcome}")).unwrap_or_default();
-            OrphanStanding { text: format!("{}{outcome}", orphan.text), ..orphan.clone() }
-        }
-        _ => orphan.clone(),
-    };
-    orphans.iter().map(settle).collect()
-}
-
 fn on_the_bus(event: OutcomeEvent) -> BusEvent {
     BusEvent {
         detail_type: event.detail_type().to_owned(),
@@ -479,8 +485,13 @@ fn on_the_bus(event: OutcomeEvent) -> BusEvent {
     }
 }
 
+/// Whether what is found is little to act on, and every association of the fleet may be to be looked at.
+fn looks_long(view: &View) -> bool {
+    matches!(view, View::FleetOrphans { .. })
+}
+
 /// Whether work is put off that was put off before.
-fn again(trigger: &Trigger, follow_up: &FollowUp) -> bool {
+pub(crate) fn again(trigger: &Trigger, follow_up: &FollowUp) -> bool {
     matches!(trigger, Trigger::FollowUp(before) if before == follow_up)
 }
 
@@ -510,42 +521,6 @@ fn rest(task: &Task, snapshot: &Snapshot, outcomes: &[Outcome]) -> Vec<Wait> {
         Some(again) => unbegun().next().map(|_| wait(again)).into_iter().collect(),
         None => unbegun().map(|change| wait(change.follow_up())).collect(),
     }
-}
-
-/// What AWS refuses for good is a refusal like any other.
-fn refused_by_aws(outcome: &Outcome) -> Option<Finding> {
-    let Verdict::Refused { reason } = &outcome.verdict else { return None };
-    let change = &outcome.change;
-    let kind = match change {
-        Change::Create { .. } | Change::Update { .. } | Change::Adopt { .. } | Change::AmendTrust { .. } => {
-            FindingKind::RefusedByAws
-        }
-        Change::InstallAgent { .. } | Change::UpdateAgent { .. } => FindingKind::AgentRefused,
-        Change::OpenKubernetes { .. } => FindingKind::KubernetesUnseen,
-        Change::MarkOrphan { .. } => FindingKind::OrphanRole,
-        Change::UnmarkOrphan { .. } => FindingKind::FalseOrphanMark,
-        // Nothing is taken before it is marked as begun.
-        Change::DeleteRole { mark, .. } if mark.begun => FindingKind::HalfDeletedRole,
-        Change::DeleteRole { .. } => FindingKind::OrphanRole,
-        _ => return None,
-    };
-    Some(Finding {
-        kind,
-        role: change.role().cloned(),
-        cluster: change.cluster().cloned(),
-        workload: change.workload().cloned(),
-        grant: change.mark().map(|mark| mark.subject.to_string()),
-        reason: match change {
-            Change::DeleteRole { mark, .. } if mark.begun => format!(
-                "AWS refuses its deletion, and policies of it may be missing: {reason}; allow it, or give back what \
-                 the event Role Deletion Begun says that it had, and take the tag podgrant put on it away"
-            ),
-            Change::DeleteRole { .. } => {
-                format!("AWS refuses to begin its deletion, and it is whole: {reason}")
-            }
-            _ => reason.clone(),
-        },
-    })
 }
 
 /// Whether to go on waiting.

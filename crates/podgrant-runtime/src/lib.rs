@@ -17,6 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 compile_error!("podgrant unwinds: with panic = \"abort\" one poison message would end its whole batch");
 
 pub mod batch;
+pub mod by_hand;
 pub mod clock;
 pub mod config;
 pub mod flow;

@@ -43,7 +43,7 @@ impl Task {
     pub fn again(&self) -> Option<FollowUp> {
         let announce = matches!(&self.duty, Duty::Agents { announce: Announce::Cluster, .. });
         Some(match &self.view {
-            View::Role { name, .. } => FollowUp::Role { name: name.clone() },
+            View::Role { name, .. } | View::RoleAsIf { name, .. } => FollowUp::Role { name: name.clone() },
             View::RoleGone { name } => FollowUp::RoleGone { name: name.clone() },
             View::ClusterGrants { cluster, doubt, workload } => FollowUp::ClusterGrants {
                 cluster: cluster.clone(),
@@ -59,7 +59,7 @@ impl Task {
             View::FleetOrphans { missed_before, .. } => {
                 FollowUp::Orphans { roles_missed: missed_before.clone() }
             }
-            View::FleetSweep | View::FleetAgents { .. } => return None,
+            View::FleetSweep | View::FleetAgents { .. } | View::Associations { .. } => return None,
         })
     }
 }

@@ -157,12 +157,7 @@ impl Aws {
     async fn tag_orphan(&self, arn: &RoleArn, mark: &OrphanMark) -> Result<(), AwsError> {
         let name = arn.role_name();
         let (key, value) = mark.to_tag(&self.keys);
-        let tag = aws_sdk_iam::types::Tag::builder().key(key).value(value).build();
-        let tag =
-            tag.map_err(|error| AwsError::new("iam:TagRole", name, Meaning::Invalid, error.to_string()))?;
-        let tagged = self.iam.tag_role().role_name(name).tags(tag).send().await;
-        tagged.map_err(|error| AwsError::of("iam:TagRole", name, error))?;
-        Ok(())
+        self.tag_role(name, &[(key, value)].into(), &BTreeSet::new()).await
     }
 
     /// The role of this ARN, if it is still the one of this id; otherwise how the change ends.

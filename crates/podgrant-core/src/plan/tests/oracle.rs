@@ -499,8 +499,13 @@ fn apply(changes: &[Change], view: &mut Snapshot) {
     }
 }
 
-const NO_LIMITS: Limits =
-    Limits { deletions: usize::MAX, role_deletions: usize::MAX, share: 1.0, share_from: usize::MAX };
+const NO_LIMITS: Limits = Limits {
+    deletions: usize::MAX,
+    role_deletions: usize::MAX,
+    share: 1.0,
+    share_from: usize::MAX,
+    allow_by: crate::AllowBy::Invoke,
+};
 
 fn decide(duty: Duty, view: &Snapshot) -> crate::Approved {
     guard(plan(duty, view, &TagKeys::default()), view, &TagKeys::default(), &NO_LIMITS)

@@ -12,10 +12,12 @@ fn subjects(texts: &[&str]) -> BTreeSet<Subject> {
 }
 
 fn told(edit: &Edit) -> String {
-    let shown = |value: &Option<String>| value.as_ref().map_or("none".to_owned(), |value| format!("{value:?}"));
-    let changes = edit.changes.iter().map(|change| {
-        format!("{}: {} -> {}", change.key, shown(&change.before), shown(&change.after))
-    });
+    let shown =
+        |value: &Option<String>| value.as_ref().map_or("none".to_owned(), |value| format!("{value:?}"));
+    let changes = edit
+        .changes
+        .iter()
+        .map(|change| format!("{}: {} -> {}", change.key, shown(&change.before), shown(&change.after)));
     let already = edit.already.iter().map(|subject| format!("already {subject}"));
     changes.chain(already).collect::<Vec<_>>().join("\n")
 }
