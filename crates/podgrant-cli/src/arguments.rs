@@ -1,0 +1,197 @@
+//! Commands and flags.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use podgrant_core::{ClusterName, Region};
+
+use crate::exit;
+
+/// Access for pods by tags on IAM roles, looked at and done by hand: the same decisions as podgrant's functions make,
+/// with your own credentials.
+#[derive(Debug, Parser)]
+#[command(name = "podgrant", version, after_help = exit::TABLE)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Profile of ~/.aws/config to use [default: AWS_PROFILE, or the SDK's own way]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Region whose clusters are in the fleet; many times, or parted by commas [default: PODGRANT_REGIONS, or the
+    /// profile's region]
+    #[arg(long, global = true, value_name = "REGION", value_delimiter = ',')]
+    pub region: Vec<Region>,
+    /// What podgrant's tags begin with [default: PODGRANT_TAG_PREFIX, or podgrant/]
+    #[arg(long, global = true, value_name = "PREFIX")]
+    pub tag_prefix: Option<String>,
+    /// How results are put out
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Text,
+    /// For programs: docs/cli.md has the shapes
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what would be done, and what not and why; change nothing
+    Plan {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        looks: Looks,
+    },
+    /// Show the same, ask, and do it
+    Apply {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        looks: Looks,
+        #[command(flatten)]
+        consent: Consent,
+        #[command(flatten)]
+        allowance: Allowance,
+        /// Event bus that is told what was done: name or ARN [default: none is told]
+        #[arg(long, value_name = "BUS")]
+        event_bus: Option<String>,
+    },
+    /// List the associations of the fleet: whose they are, and whether their roles are there
+    List {
+        /// Only those on this cluster
+        #[arg(long, value_name = "[REGION/]CLUSTER")]
+        cluster: Option<ClusterArgument>,
+        /// Only those that give this role: a name or ARN
+        #[arg(long, value_name = "ROLE")]
+        role: Option<String>,
+    },
+    /// Grant a role to service accounts: write its tags
+    Grant {
+        #[command(flatten)]
+        subjects: Subjects,
+        /// Write podgrant/grant/LABEL instead of podgrant/grant
+        #[arg(long)]
+        label: Option<String>,
+        #[command(flatten)]
+        consent: Consent,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Withdraw a role from service accounts: take them out of its tags
+    Revoke {
+        #[command(flatten)]
+        subjects: Subjects,
+        #[command(flatten)]
+        consent: Consent,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Print completions for a shell
+    Completions { shell: Shell },
+    /// Print a manual page, in roff
+    Man {
+        /// The command that it is about [default: podgrant itself]
+        command: Option<String>,
+    },
+}
+
+/// What a plan is about; nothing named: the fleet.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub struct Target {
+    /// Only what this role's tags ask for: a name or ARN
+    #[arg(long, value_name = "ROLE")]
+    pub role: Option<String>,
+    /// Only this cluster's agent and grants
+    #[arg(long, value_name = "[REGION/]CLUSTER")]
+    pub cluster: Option<ClusterArgument>,
+}
+
+/// How closely it is looked.
+#[derive(Debug, Args)]
+pub struct Looks {
+    /// Describe every association, one call each, also those that the tag index shows to be right
+    #[arg(long)]
+    pub thorough: bool,
+    /// Ask no cluster's Kubernetes API about its agent
+    #[arg(long)]
+    pub no_kubernetes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Consent {
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Limits on loss, raised this once.
+#[derive(Debug, Args)]
+pub struct Allowance {
+    /// Let this many associations go from each cluster [default: PODGRANT_MAX_DELETIONS, or 100]
+    #[arg(long, value_name = "N")]
+    pub allow_deletions: Option<usize>,
+    /// Let this share of the associations go, 0 to 1 [default: PODGRANT_MAX_DELETION_SHARE, or 0.2]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub allow_share: Option<f64>,
+    /// Let this many roles go [default: PODGRANT_MAX_ROLE_DELETIONS, or 5]
+    #[arg(long, value_name = "N")]
+    pub allow_role_deletions: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub struct Subjects {
+    /// The role: a name or ARN
+    pub role: String,
+    /// namespace/service-account@clusters, such as payments/api@prod-eu
+    #[arg(required = true, value_name = "SUBJECT")]
+    pub subjects: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Waiting {
+    /// Wait until it is so
+    #[arg(long)]
+    pub wait: bool,
+    /// Seconds to wait at most
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "wait")]
+    pub wait_limit: u32,
+}
+
+/// A cluster by name, or by region and name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterArgument {
+    pub region: Option<Region>,
+    pub name: ClusterName,
+}
+
+impl std::str::FromStr for ClusterArgument {
+    type Err = podgrant_core::NameError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text.split_once('/') {
+            Some((region, name)) => Self { region: Some(region.parse()?), name: name.parse()? },
+            None => Self { region: None, name: text.parse()? },
+        })
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected 0 to 1, such as 0.5".to_owned()),
+    }
+}
+
+/// The name of a role that was named by name or ARN.
+pub fn role_name(role: &str) -> &str {
+    role.rsplit('/').next().unwrap_or(role)
+}

@@ -1,0 +1,11 @@
+//! One file for each command.
+
+pub mod apply;
+pub mod completions;
+pub mod grant;
+pub mod list;
+pub mod man;
+pub mod plan;
+mod prepare;
+pub mod revoke;
+mod tags;

@@ -1,0 +1,11 @@
+//! The command line against the in-process fake: what a person sees on each stream, what a program reads, how it ends.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod applying;
+mod docs;
+mod granting;
+mod help;
+mod listing;
+mod person;
+mod planning;
+mod trouble;
