@@ -267,7 +267,9 @@ impl OutcomeEvent {
                 let access = Access::of(&association.workload, mark, Some(&association.id));
                 let removed = AccessRemoved { access, reason: *reason, cause };
                 match reason {
-                    RevokeReason::GrantWithdrawn | RevokeReason::Refused => Self::AccessRevoked(removed),
+                    RevokeReason::GrantWithdrawn
+                    | RevokeReason::Refused
+                    | RevokeReason::ServiceAccountGone => Self::AccessRevoked(removed),
                     RevokeReason::RoleGone | RevokeReason::RoleReplaced => Self::OrphanRemoved(removed),
                 }
             }

@@ -1,4 +1,4 @@
-//! install-agent looking into a real API server, with the real DaemonSet controller.
+//! install-agent and reconcile-associations looking into a real API server, with the real DaemonSet controller.
 //!
 //! Where there is none these tests pass without having looked, and `cargo xtask test` says so at its end.
 
@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use insta::assert_snapshot;
 use podgrant_aws::Lookout;
+use podgrant_core::accounts::Namespaces;
 use podgrant_core::agent::pods::{AgentPods, KubernetesAccess, Unseen};
+use podgrant_core::{Subject, Workload};
 use podgrant_runtime::{Clock, Function};
 use podgrant_tests::fake::{Addon, Cluster};
 use podgrant_tests::local_kubernetes::LocalKubernetes;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
-use crate::world::{EU, NOW, SECRET_KEY, World, access_key, sample};
+use crate::world::{EU, NOW, SECRET_KEY, World, access_key, role, role_tagged, sample};
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/podgrant/install-agent";
 const SEE_NODES: &str = "infra/kubernetes/see-nodes.yaml";
@@ -284,4 +286,149 @@ async fn access_of_the_group(server: &LocalKubernetes) -> Option<KubernetesAcces
     ));
     look(&w).await;
     taken.recv().await
+}
+
+const RECONCILER: &str = "arn:aws:iam::111122223333:role/podgrant/reconcile-associations";
+
+/// podgrant on a fake EKS whose cluster `prod-eu` is the server, expanding patterns.
+async fn expanding(server: &LocalKubernetes) -> World {
+    let mut w =
+        World::with(&[("PODGRANT_KUBERNETES_ROLE", RECONCILER), ("PODGRANT_DRIFT_ROUNDS", "0")]).await;
+    w.accounts = Some(Lookout::for_accounts(
+        podgrant_kubernetes::service_accounts,
+        podgrant_kubernetes::service_account_exists,
+    ));
+    static WORLDS: AtomicI64 = AtomicI64::new(0);
+    let earlier = 30 * WORLDS.fetch_add(1, Ordering::Relaxed);
+    w.pass(Clock::system().seconds() - earlier - NOW);
+    let api = server.api();
+    w.aws.add_cluster(Cluster::named("prod-eu").endpoint(&api.endpoint, &api.certificate_authority));
+    w
+}
+
+/// Lets reconcile-associations in as the fake EKS's access entry says, or keeps it out.
+fn let_reconciler_in(server: &LocalKubernetes, w: &World) {
+    let entry = w.aws.access_entry(EU, "prod-eu", RECONCILER).unwrap();
+    let policies = entry.policies.iter();
+    let policies: Value = policies
+        .map(|policy| json!({"policy": policy.arn.rsplit('/').next(), "namespaces": policy.namespaces}))
+        .collect();
+    let credentials = json!({(access_key(Function::ReconcileAssociations)): {
+        "secret": SECRET_KEY,
+        "arn": "arn:aws:sts::111122223333:assumed-role/reconcile-associations/test",
+        "groups": entry.kubernetes_groups,
+        "policies": policies,
+    }});
+    server.know(&json!({"cluster": "prod-eu", "credentials": credentials})).unwrap();
+}
+
+fn keep_out(server: &LocalKubernetes) {
+    server.know(&json!({"cluster": "prod-eu", "credentials": {}})).unwrap();
+}
+
+/// Seconds pass, so that the next token is another.
+async fn swept(w: &World) -> Vec<String> {
+    w.pass(1);
+    w.sweep().await;
+    w.access(EU, "prod-eu")
+}
+
+#[tokio::test]
+async fn a_pattern_follows_the_service_accounts_of_a_cluster() {
+    let Some(server) = eks_server().await else { return };
+    let w = expanding(&server).await;
+    keep_out(&server);
+    server.add_accounts("test-batch", &["job-1", "job-2", "other"]).await.unwrap();
+    w.aws.add_role(role("jobs", "test-batch/job-_@prod-eu"));
+    // Refused, it is opened.
+    w.reconcile(&role_tagged("jobs")).await;
+    let entry = w.aws.access_entry(EU, "prod-eu", RECONCILER).unwrap();
+    assert_eq!(entry.policies[0].namespaces, ["test-batch"]);
+    let_reconciler_in(&server, &w);
+    let look = w.next_of("role").unwrap();
+    w.pass(5);
+    w.reconcile(&look).await;
+    assert_eq!(w.access(EU, "prod-eu"), ["test-batch/job-1 jobs", "test-batch/job-2 jobs"]);
+
+    // One appears; one is deleted and made again between two looks, another for good.
+    server.add_accounts("test-batch", &["job-3"]).await.unwrap();
+    server.remove_account("test-batch", "job-1").await.unwrap();
+    server.remove_account("test-batch", "job-2").await.unwrap();
+    let all = ["test-batch/job-1 jobs", "test-batch/job-2 jobs", "test-batch/job-3 jobs"];
+    assert_eq!(swept(&w).await, all);
+    server.add_accounts("test-batch", &["job-1"]).await.unwrap();
+    let look = w.next_of("cluster-grants").unwrap();
+    // Out of sight is not gone.
+    keep_out(&server);
+    w.pass(60);
+    let story = w.reconcile(&look).await;
+    assert!(story.contains("are not known yet"), "{story}");
+    assert_eq!(swept(&w).await, all);
+    let_reconciler_in(&server, &w);
+    w.pass(1);
+    let story = w.reconcile(&look).await;
+    assert!(
+        story.contains("- eu-west-1/prod-eu  test-batch/job-2  role jobs  (service account gone) => done"),
+        "{story}"
+    );
+    assert_eq!(w.access(EU, "prod-eu"), ["test-batch/job-1 jobs", "test-batch/job-3 jobs"]);
+
+    // An entry for one namespace shows no other, and a whole namespace may go.
+    w.aws.add_role(role("anywhere", "test-_/other@prod-eu"));
+    assert_eq!(swept(&w).await.len(), 2);
+    let entry = w.aws.access_entry(EU, "prod-eu", RECONCILER).unwrap();
+    assert!(entry.policies[0].namespaces.is_empty());
+    let_reconciler_in(&server, &w);
+    assert_eq!(swept(&w).await.len(), 3);
+    server.remove_namespace("test-batch").await.unwrap();
+    while w.next_of("cluster-grants").is_some() {}
+    assert_eq!(swept(&w).await.len(), 3);
+    let look = w.next_of("cluster-grants").unwrap();
+    w.pass(60);
+    w.reconcile(&look).await;
+    assert!(w.access(EU, "prod-eu").is_empty());
+}
+
+#[tokio::test]
+async fn service_accounts_are_read_page_by_page() {
+    let Some(server) = eks_server().await else { return };
+    let names: Vec<String> = (0..502).map(|number| format!("sa-{number:03}")).collect();
+    server.add_accounts("test-many", &names.iter().map(String::as_str).collect::<Vec<_>>()).await.unwrap();
+    let policy = json!({"policy": "AmazonEKSViewPolicy", "namespaces": ["test-many"]});
+    let known = json!({(access_key(Function::ReconcileAssociations)): {
+        "secret": SECRET_KEY, "arn": "arn:aws:sts::111122223333:assumed-role/a/b", "policies": [policy],
+    }});
+    server.know(&json!({"cluster": "prod-eu", "credentials": known})).unwrap();
+    // The adapter makes the token; the look is taken out of its hands.
+    let mut w = expanding(&server).await;
+    let (given, mut taken) = tokio::sync::mpsc::unbounded_channel();
+    w.accounts = Some(Lookout::for_accounts(
+        move |access, _| {
+            given.send(access).unwrap();
+            Box::pin(async { Err(Unseen::Unreachable("taken".to_owned())) })
+        },
+        podgrant_kubernetes::service_account_exists,
+    ));
+    w.aws.add_role(role("many", "test-many/_@prod-eu"));
+    w.reconcile(&role_tagged("many")).await;
+    let access = taken.recv().await.unwrap();
+
+    let subject: Subject = "test-many/sa-_@_".parse().unwrap();
+    let seen = podgrant_kubernetes::service_accounts(access.clone(), Namespaces::of(&subject)).await.unwrap();
+    assert_eq!(seen.meant_by(&subject).count(), 502);
+    let exists = |name: &str| {
+        let workload =
+            Workload { namespace: "test-many".parse().unwrap(), service_account: name.parse().unwrap() };
+        podgrant_kubernetes::service_account_exists(access.clone(), workload)
+    };
+    assert_eq!((exists("sa-501").await, exists("sa-502").await), (Ok(true), Ok(false)));
+    // What it may not see is refused, and not empty.
+    let elsewhere = Namespaces::of(&"kube-public/_@_".parse().unwrap());
+    for namespaces in [Namespaces::All, elsewhere] {
+        match podgrant_kubernetes::service_accounts(access.clone(), namespaces).await {
+            Err(Unseen::Refused(why)) => assert!(why.contains("serviceaccounts is forbidden"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    server.remove_namespace("test-many").await.unwrap();
 }

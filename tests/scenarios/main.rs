@@ -16,6 +16,7 @@ mod inside;
 mod interleavings;
 mod kubernetes;
 mod orphans;
+mod patterns;
 mod races;
 mod roles;
 mod standing;

@@ -45,6 +45,8 @@ pub struct World {
     pub time_left: i64,
     /// How install-agent looks beyond EKS's own word, if it does.
     pub lookout: Option<Lookout>,
+    /// How reconcile-associations does.
+    pub accounts: Option<Lookout>,
     /// Where metrics go: nowhere, unless a test listens.
     pub metrics: Metrics,
     queue: Mutex<Vec<Value>>,
@@ -97,6 +99,7 @@ impl World {
             now,
             time_left: 60,
             lookout: None,
+            accounts: None,
             metrics: Metrics::nowhere(),
             told: Mutex::default(),
             queue: Mutex::default(),
@@ -119,7 +122,11 @@ impl World {
         let credentials = aws_sdk_eks::config::Credentials::new(key, SECRET_KEY, None, None, "scenarios");
         let sdk = self.sdk.to_builder();
         let sdk = sdk.credentials_provider(SharedCredentialsProvider::new(credentials)).build();
-        let lookout = self.lookout.clone().filter(|_| function == Function::InstallAgent);
+        let lookout = match function {
+            Function::InstallAgent => self.lookout.clone(),
+            Function::ReconcileAssociations => self.accounts.clone(),
+            Function::CleanUpOrphans => None,
+        };
         let lookout = lookout.map(|lookout| self.config.kubernetes.applied_to(lookout));
         let aws = Aws::new(&sdk, &self.config.regions, self.config.tag_keys.clone())
             .with_guardrails(self.config.guardrails.clone())
@@ -196,7 +203,7 @@ impl World {
         self.next_of("cluster-sweep")
     }
 
-    fn next_of(&self, kind: &str) -> Option<Value> {
+    pub fn next_of(&self, kind: &str) -> Option<Value> {
         let mut queue = self.queue.lock().unwrap();
         let place = queue.iter().position(|body| body["detail"]["followUp"]["kind"] == kind)?;
         Some(queue.remove(place))

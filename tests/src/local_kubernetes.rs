@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::authentication::v1::TokenRequest;
-use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -216,6 +216,38 @@ impl LocalKubernetes {
         let agents: Api<DaemonSet> = Api::namespaced(self.client()?, NAMESPACE);
         agents.create(&PostParams::default(), &serde_json::from_value(daemon_set)?).await?;
         Ok(())
+    }
+
+    /// Service accounts, in a namespace that is made where it is not there.
+    pub async fn add_accounts(&self, namespace: &str, names: &[&str]) -> Result<()> {
+        let namespaces: Api<Namespace> = Api::all(self.client()?);
+        let object = serde_json::from_value(json!({"metadata": {"name": namespace}}))?;
+        match namespaces.create(&PostParams::default(), &object).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            made => drop(made?),
+        }
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client()?, namespace);
+        for name in names {
+            let object = serde_json::from_value(json!({"metadata": {"name": name}}))?;
+            accounts.create(&PostParams::default(), &object).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn remove_account(&self, namespace: &str, name: &str) -> Result<()> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client()?, namespace);
+        accounts.delete(name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// Takes a namespace away with all that is in it.
+    pub async fn remove_namespace(&self, name: &str) -> Result<()> {
+        let namespaces: Api<Namespace> = Api::all(self.client()?);
+        namespaces.delete(name, &DeleteParams::default()).await?;
+        wait_for(&format!("namespace {name} to go"), LIMIT, || async {
+            Ok(namespaces.get_opt(name).await?.is_none().then_some(()))
+        })
+        .await
     }
 
     /// Waits until the controller has made so many pods, and reports them in the kubelets' place:

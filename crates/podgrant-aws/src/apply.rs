@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 use podgrant_core::outcome::{FollowUp, Wait};
-use podgrant_core::plan::{RevokeReason, is_handed_over, still_goes};
+use podgrant_core::plan::{RevokeReason, is_handed_over, still_goes, yields_to};
 use podgrant_core::{
     Approved, Association, AssociationId, Change, ClusterId, Mark, Outcome, Role, RoleArn, RoleId, RoleTags,
     Snapshot, Verdict, Workload,
@@ -36,6 +37,7 @@ impl Aws {
         time_is_up: impl Fn() -> bool,
     ) -> Vec<Outcome> {
         let cause = occasion.token();
+        let full = Mutex::default();
         let stage = |change: &Change| match change {
             // What is given leans on it.
             Change::AmendTrust { .. } => 0,
@@ -61,7 +63,7 @@ impl Aws {
                         (Verdict::Unbegun, None)
                     } else {
                         let (verdict, association) =
-                            self.change(change, snapshot, &cause, keep, &time_is_up).await;
+                            self.change(change, snapshot, &cause, keep, &full, &time_is_up).await;
                         (in_time(change, verdict, occasion.attempt), association)
                     };
                     Outcome { change: change.clone(), verdict, association }
@@ -81,9 +83,16 @@ impl Aws {
         snapshot: &Snapshot,
         cause: &str,
         keep: &Keep<'_>,
+        full: &Mutex<BTreeSet<ClusterId>>,
         time_is_up: &impl Fn() -> bool,
     ) -> Ended {
         let result = match change {
+            Change::Create { mark, .. } if is_full(full, &mark.cluster) => Err(AwsError::new(
+                "eks:CreatePodIdentityAssociation",
+                mark.cluster.to_string(),
+                Meaning::LimitExceeded,
+                "not asked for: EKS refused one before it, for the cluster has as many as it may have",
+            )),
             Change::Create { workload, mark } => match self.create(workload, mark, cause).await {
                 Err(error) if error.is(Meaning::AlreadyExists) => {
                     match self.meet(workload, mark, &error, cause).await {
@@ -91,6 +100,10 @@ impl Aws {
                         Ok(None) => Err(error),
                         Err(error) => Err(error),
                     }
+                }
+                Err(error) if error.is(Meaning::LimitExceeded) => {
+                    full.lock().unwrap_or_else(PoisonError::into_inner).insert(mark.cluster.clone());
+                    Err(error)
                 }
                 ended => ended,
             },
@@ -124,8 +137,8 @@ impl Aws {
                 let preserve = *again && agent.is_in_conflict();
                 self.remove_agent(cluster, preserve).await.map(|()| (ended, None))
             }
-            Change::OpenKubernetes { cluster } => {
-                self.open_kubernetes(cluster).await.map(|()| (Verdict::Done, None))
+            Change::OpenKubernetes { cluster, namespaces } => {
+                self.open_kubernetes(cluster, namespaces).await.map(|()| (Verdict::Done, None))
             }
             // Their whole effect is the event that the report sends.
             Change::AnnounceAgent { .. } | Change::AnnounceCluster { .. } => Ok((Verdict::Done, None)),
@@ -177,7 +190,7 @@ impl Aws {
             }
         };
         let old = current.mark.as_ref().filter(|old| old.role_arn != mark.role_arn);
-        if old.is_some() && !self.still_goes(&current, None, snapshot).await? {
+        if old.is_some() && !self.still_goes(&current, None, Some(&mark.role_arn), snapshot).await? {
             return Ok((wanted_after_all(&current), Some(association.id.clone())));
         }
         self.bring_to(&current, mark, cause).await
@@ -324,8 +337,21 @@ impl Aws {
             let reason = format!("association {} is being handed over to {heir}", association.id);
             return Ok((Verdict::Dropped { reason }, id));
         }
-        if !self.still_goes(&current, Some(reason), snapshot).await? {
+        if !self.still_goes(&current, Some(reason), None, snapshot).await? {
             return Ok((wanted_after_all(&current), id));
+        }
+        if reason == RevokeReason::ServiceAccountGone {
+            let Some(cluster) = snapshot.clusters.get(&current.cluster) else {
+                return Ok((wanted_after_all(&current), id));
+            };
+            match self.account_exists(cluster, &current.workload, snapshot.observed_at).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    let reason = format!("looked at once more, {} is there again", current.workload);
+                    return Ok((Verdict::Dropped { reason }, id));
+                }
+                Err(why) => return Ok((not_yet(change, why), id)),
+            }
         }
         let deleted = self
             .region(&association.cluster.region)?
@@ -374,6 +400,7 @@ impl Aws {
         &self,
         association: &Association,
         reason: Option<RevokeReason>,
+        heir: Option<&RoleArn>,
         snapshot: &Snapshot,
     ) -> Result<bool, AwsError> {
         let Some(mark) = association.managed() else { return Ok(false) };
@@ -389,7 +416,11 @@ impl Aws {
         {
             role.powers = self.powers(name).await?;
         }
-        Ok(still_goes(association, role, &snapshot.clusters, &self.keys, &self.guardrails))
+        let (keys, guardrails) = (&self.keys, &self.guardrails);
+        let yields = heir
+            .and_then(|heir| snapshot.roles.get(heir))
+            .is_some_and(|heir| yields_to(association, role.clone(), heir, snapshot, keys, guardrails));
+        Ok(yields || still_goes(association, role, snapshot, keys, guardrails))
     }
 
     /// The role that an association was given to while its mark still names another (an update, and its mark not yet),
@@ -406,7 +437,7 @@ impl Aws {
         let Some(heir) = heir else { return Ok(None) };
         let found = self.whole_role(heir.role_name()).await?.filter(|role| role.arn == heir);
         let may_have_it = |role: &Role| {
-            is_handed_over(association, [role], &snapshot.clusters, &self.keys, &self.guardrails)
+            is_handed_over(association, [role], true, &snapshot.clusters, &self.keys, &self.guardrails)
         };
         Ok(found.filter(may_have_it).map(|role| role.arn))
     }
@@ -449,6 +480,11 @@ fn in_time(change: &Change, verdict: Verdict, attempt: u32) -> Verdict {
 fn already_there(message: &str) -> Option<AssociationId> {
     let (_, rest) = message.rsplit_once("already exists: ")?;
     rest.trim().trim_end_matches('.').parse().ok()
+}
+
+/// Whether EKS refused a cluster one more association in this pass: it is not asked for the next.
+fn is_full(full: &Mutex<BTreeSet<ClusterId>>, cluster: &ClusterId) -> bool {
+    full.lock().unwrap_or_else(PoisonError::into_inner).contains(cluster)
 }
 
 fn starting(cluster: &ClusterId) -> Verdict {

@@ -1,6 +1,7 @@
 //! The way into a cluster's own Kubernetes API: a token to be known by, and an
 //! access entry to be let in.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,8 +13,10 @@ use aws_sigv4::sign::v4;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::BoxFuture;
+use podgrant_core::accounts::{Namespaces, SeenAccounts, ServiceAccounts, UnseenAccounts};
+use podgrant_core::agent::agent_namespaces;
 use podgrant_core::agent::pods::{AccessEntry, AgentPods, Inside, KubernetesAccess, Unseen};
-use podgrant_core::{Cluster, ClusterId, Region, RoleArn};
+use podgrant_core::{Cluster, ClusterId, Region, RoleArn, Workload};
 
 use crate::{Aws, AwsError, Meaning};
 
@@ -21,12 +24,22 @@ use crate::{Aws, AwsError, Meaning};
 type AgentPodsOf =
     Arc<dyn Fn(KubernetesAccess) -> BoxFuture<'static, Result<Option<AgentPods>, Unseen>> + Send + Sync>;
 
+/// Asks a cluster for all service accounts of some namespaces.
+type AccountsOf = Arc<
+    dyn Fn(KubernetesAccess, Namespaces) -> BoxFuture<'static, Result<SeenAccounts, Unseen>> + Send + Sync,
+>;
+
+/// Asks a cluster whether a service account is there.
+type AccountExists =
+    Arc<dyn Fn(KubernetesAccess, Workload) -> BoxFuture<'static, Result<bool, Unseen>> + Send + Sync>;
+
 /// What podgrant looks for beyond EKS's own word. A function that needs it is given it by its main; the
 /// others do not carry a Kubernetes client and a schema validator about.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Lookout {
     agent_pods: Option<AgentPodsOf>,
-    misfits: fn(schema: &str, values: &str) -> Vec<String>,
+    accounts: Option<(AccountsOf, AccountExists)>,
+    misfits: Option<fn(schema: &str, values: &str) -> Vec<String>>,
     role: Option<RoleArn>,
 }
 
@@ -40,12 +53,26 @@ impl Lookout {
         + 'static,
         misfits: fn(schema: &str, values: &str) -> Vec<String>,
     ) -> Self {
-        Self { agent_pods: Some(Arc::new(agent_pods)), misfits, role: None }
+        Self { agent_pods: Some(Arc::new(agent_pods)), misfits: Some(misfits), ..Self::default() }
+    }
+
+    /// For patterns: `accounts` asks a cluster for all service accounts of some namespaces, `exists` for one.
+    pub fn for_accounts(
+        accounts: impl Fn(KubernetesAccess, Namespaces) -> BoxFuture<'static, Result<SeenAccounts, Unseen>>
+        + Send
+        + Sync
+        + 'static,
+        exists: impl Fn(KubernetesAccess, Workload) -> BoxFuture<'static, Result<bool, Unseen>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        Self { accounts: Some((Arc::new(accounts), Arc::new(exists))), ..Self::default() }
     }
 
     /// Asks no cluster's Kubernetes API.
     pub fn without_kubernetes(self) -> Self {
-        Self { agent_pods: None, ..self }
+        Self { agent_pods: None, accounts: None, ..self }
     }
 
     /// Where a cluster refuses this role, our own, an access entry may be made for it.
@@ -54,7 +81,7 @@ impl Lookout {
     }
 
     pub(crate) fn misfits(&self, schema: &str, values: &str) -> Vec<String> {
-        (self.misfits)(schema, values)
+        self.misfits.map(|misfits| misfits(schema, values)).unwrap_or_default()
     }
 }
 
@@ -66,9 +93,6 @@ impl fmt::Debug for Lookout {
 
 /// Reading without secrets, as Kubernetes' own role `view` (EKS user guide, "Access policy permissions").
 const VIEW_POLICY: &str = "cluster-access-policy/AmazonEKSViewPolicy";
-
-/// All that podgrant looks at is there.
-const VIEWED_NAMESPACE: &str = "kube-system";
 
 /// The group that our access entry belongs to: for a cluster's own role bindings, such as one that shows nodes.
 const GROUP: &str = "podgrant";
@@ -91,18 +115,74 @@ impl Aws {
             Ok(None) => Inside::NoAgent,
             Ok(Some(pods)) => Inside::Agent(pods),
             Err(Unseen::Unreachable(why)) => Inside::Unseen { why },
-            Err(Unseen::Refused(why)) => match &lookout.role {
-                None => Inside::Unseen {
-                    why: format!("{why}; PODGRANT_KUBERNETES_ROLE names no role to make an access entry for"),
-                },
-                Some(_) if !api.takes_access_entries => Inside::Closed { why, entry: AccessEntry::NotTaken },
-                Some(role) => match self.access_entry(&cluster.id, role).await {
-                    Ok(entry) => Inside::Closed { why, entry },
-                    // The look is not worth a failed message: EKS's own word is enough.
-                    Err(error) => Inside::Unseen { why: format!("{why}; {error}") },
-                },
+            Err(Unseen::Refused(why)) => match self.closed(cluster, &agent_namespaces()).await {
+                Ok(entry) => Inside::Closed { why, entry },
+                Err(more) => Inside::Unseen { why: format!("{why}; {more}") },
             },
         })
+    }
+
+    /// The service accounts of a cluster's namespaces, as its own Kubernetes API tells them.
+    pub(crate) async fn service_accounts(
+        &self,
+        cluster: &Cluster,
+        namespaces: &Namespaces,
+        now: i64,
+    ) -> ServiceAccounts {
+        let unseen = match self.access(cluster, now).await {
+            Err(why) => UnseenAccounts::Unreachable { why },
+            Ok((access, (accounts, _))) => match accounts(access, namespaces.clone()).await {
+                Ok(seen) => return ServiceAccounts::Seen(seen),
+                Err(Unseen::Unreachable(why)) => UnseenAccounts::Unreachable { why },
+                Err(Unseen::Refused(why)) => match self.closed(cluster, namespaces).await {
+                    Ok(entry) => UnseenAccounts::Closed { why, entry },
+                    Err(more) => UnseenAccounts::Unreachable { why: format!("{why}; {more}") },
+                },
+            },
+        };
+        ServiceAccounts::Unseen(unseen)
+    }
+
+    /// Whether a service account is there, asked once more.
+    pub(crate) async fn account_exists(
+        &self,
+        cluster: &Cluster,
+        workload: &Workload,
+        now: i64,
+    ) -> Result<bool, String> {
+        let (access, (_, exists)) = self.access(cluster, now).await?;
+        exists(access, workload.clone()).await.map_err(|unseen| match unseen {
+            Unseen::Refused(why) | Unseen::Unreachable(why) => why,
+        })
+    }
+
+    /// The way to a cluster's service accounts, or why there is none.
+    async fn access(
+        &self,
+        cluster: &Cluster,
+        now: i64,
+    ) -> Result<(KubernetesAccess, &(AccountsOf, AccountExists)), String> {
+        let accounts = self.lookout.as_ref().and_then(|lookout| lookout.accounts.as_ref()).ok_or(
+            "reconcile-associations asks no cluster's Kubernetes API: PODGRANT_KUBERNETES is off, or it was built \
+             without the feature kubernetes",
+        )?;
+        let api = cluster.api.clone().ok_or("EKS does not tell where the cluster's Kubernetes API is")?;
+        let token = self.kubernetes_token(&cluster.id, now).await?;
+        Ok((KubernetesAccess { api, token }, accounts))
+    }
+
+    /// The access entry of our role on a cluster that refused us, or why it is not known: no look is worth a
+    /// failed message.
+    async fn closed(&self, cluster: &Cluster, namespaces: &Namespaces) -> Result<AccessEntry, String> {
+        match self.lookout.as_ref().and_then(|lookout| lookout.role.as_ref()) {
+            None => Err("PODGRANT_KUBERNETES_ROLE names no role to make an access entry for".to_owned()),
+            Some(_) if cluster.api.as_ref().is_some_and(|api| !api.takes_access_entries) => {
+                Ok(AccessEntry::NotTaken)
+            }
+            Some(role) => {
+                self.access_entry(&cluster.id, role, namespaces).await.map_err(|error| error.to_string())
+            }
+        }
     }
 
     /// The bearer token that EKS expects: a presigned STS GetCallerIdentity, with the cluster's
@@ -117,7 +197,12 @@ impl Aws {
     }
 
     /// The access entry of our role on a cluster.
-    async fn access_entry(&self, cluster: &ClusterId, role: &RoleArn) -> Result<AccessEntry, AwsError> {
+    async fn access_entry(
+        &self,
+        cluster: &ClusterId,
+        role: &RoleArn,
+        namespaces: &Namespaces,
+    ) -> Result<AccessEntry, AwsError> {
         let eks = &self.region(&cluster.region)?.eks;
         let answer = eks
             .describe_access_entry()
@@ -136,6 +221,14 @@ impl Aws {
         if !entry.tags().is_some_and(|tags| tags.contains_key(&self.keys.key("managed"))) {
             return Ok(AccessEntry::Foreign);
         }
+        let scope = self.viewed(cluster, role).await?;
+        let whole = scope.is_some_and(|scope| shows(&scope, namespaces));
+        Ok(if whole { AccessEntry::Whole } else { AccessEntry::WithoutPolicy })
+    }
+
+    /// What our role may view on a cluster by its access entry.
+    async fn viewed(&self, cluster: &ClusterId, role: &RoleArn) -> Result<Option<AccessScope>, AwsError> {
+        let eks = &self.region(&cluster.region)?.eks;
         let mut policies = eks
             .list_associated_access_policies()
             .cluster_name(cluster.name.as_str())
@@ -146,17 +239,20 @@ impl Aws {
         while let Some(policy) = policies.next().await {
             let policy = policy
                 .map_err(|e| AwsError::of("eks:ListAssociatedAccessPolicies", cluster.to_string(), e))?;
-            if policy.policy_arn().is_some_and(|arn| arn.ends_with(VIEW_POLICY))
-                && policy.access_scope().is_some_and(shows_the_agent)
-            {
-                return Ok(AccessEntry::Whole);
+            // A policy is associated once with an entry (EKS user guide, "Associate access policies with access entries").
+            if policy.policy_arn().is_some_and(|arn| arn.ends_with(VIEW_POLICY)) {
+                return Ok(policy.access_scope);
             }
         }
-        Ok(AccessEntry::WithoutPolicy)
+        Ok(None)
     }
 
-    /// Lets our role view the agent's namespace on a cluster. Made twice, it is the same.
-    pub(crate) async fn open_kubernetes(&self, cluster: &ClusterId) -> Result<(), AwsError> {
+    /// Lets our role view namespaces of a cluster, beside those that it may view already. Made twice, it is the same.
+    pub(crate) async fn open_kubernetes(
+        &self,
+        cluster: &ClusterId,
+        namespaces: &Namespaces,
+    ) -> Result<(), AwsError> {
         let role = self.lookout.as_ref().and_then(|lookout| lookout.role.as_ref()).ok_or_else(|| {
             let why = "PODGRANT_KUBERNETES_ROLE names no role to make an access entry for";
             AwsError::new("eks:CreateAccessEntry", cluster.to_string(), Meaning::Invalid, why)
@@ -173,13 +269,15 @@ impl Aws {
             .send()
             .await
             .map_err(|error| AwsError::of("eks:CreateAccessEntry", cluster.to_string(), error));
-        match created {
-            // Half made by an earlier pass.
-            Err(error) if !error.is(Meaning::AlreadyExists) => return Err(error),
-            _ => {}
-        }
-        let scope =
-            AccessScope::builder().r#type(AccessScopeType::Namespace).namespaces(VIEWED_NAMESPACE).build();
+        let before = match created {
+            // Of the agent there is nothing beside.
+            Err(error) if error.is(Meaning::AlreadyExists) && *namespaces == agent_namespaces() => None,
+            // Half made by an earlier pass, or for other namespaces.
+            Err(error) if error.is(Meaning::AlreadyExists) => self.viewed(cluster, role).await?,
+            Err(error) => return Err(error),
+            Ok(_) => None,
+        };
+        let scope = scope_of(namespaces, before.as_ref());
         eks.associate_access_policy()
             .cluster_name(cluster.name.as_str())
             .principal_arn(role.as_str())
@@ -192,10 +290,34 @@ impl Aws {
     }
 }
 
-/// Whether a policy of this scope is good in the agent's namespace.
-fn shows_the_agent(scope: &AccessScope) -> bool {
+/// Whether a policy of this scope is good in these namespaces.
+fn shows(scope: &AccessScope, namespaces: &Namespaces) -> bool {
+    let shown = scope.namespaces();
     scope.r#type() == Some(&AccessScopeType::Cluster)
-        || scope.namespaces().iter().any(|namespace| namespace == VIEWED_NAMESPACE)
+        || match namespaces {
+            // Which namespaces there are only who sees the whole cluster may ask.
+            Namespaces::All => false,
+            Namespaces::Named(names) => {
+                names.iter().all(|name| shown.iter().any(|shown| shown == name.as_str()))
+            }
+        }
+}
+
+/// The scope that is good in these namespaces, and wherever the one before was.
+fn scope_of(namespaces: &Namespaces, before: Option<&AccessScope>) -> AccessScope {
+    let (all, shown) = match before {
+        Some(scope) => (scope.r#type() == Some(&AccessScopeType::Cluster), scope.namespaces()),
+        None => (false, &[][..]),
+    };
+    match namespaces {
+        Namespaces::Named(names) if !all => {
+            let names: BTreeSet<String> =
+                names.iter().map(ToString::to_string).chain(shown.iter().cloned()).collect();
+            let names = Some(names.into_iter().collect());
+            AccessScope::builder().r#type(AccessScopeType::Namespace).set_namespaces(names).build()
+        }
+        _ => AccessScope::builder().r#type(AccessScopeType::Cluster).build(),
+    }
 }
 
 /// `aws`, `aws-cn`, `aws-us-gov`: access policies are named by the role's own partition.

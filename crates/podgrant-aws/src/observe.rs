@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use futures_util::{StreamExt, stream};
+use podgrant_core::accounts::{ServiceAccounts, UnseenAccounts};
 use podgrant_core::agent::pods::Inside;
 use podgrant_core::agent::{AgentSettings, is_worth_a_look, version_matters};
 use podgrant_core::model::{Agent, Gap, Nodes, RoleNews, Workloads};
-use podgrant_core::plan::plan_grants;
+use podgrant_core::plan::{accounts_wanted, meant_accounts, plan_grants};
 use podgrant_core::sweep::Round;
 use podgrant_core::{
     Association, AssociationId, Change, Cluster, ClusterId, ClusterSelector, Region, Role, RoleArn, RoleTags,
@@ -27,6 +28,9 @@ mod orphans;
 
 /// How many roles are read one by one before all are, a thousand a call.
 const FEW_ROLES: usize = 8;
+
+/// How many places on a cluster are looked at one by one before all are, a hundred a call.
+const FEW_PLACES: usize = 10;
 
 /// How many associations are described between two looks at the clock.
 const DESCRIBED_AT_ONCE: usize = 10 * CONCURRENT_CALLS;
@@ -52,6 +56,8 @@ pub enum View {
         doubt: Option<AssociationId>,
         /// The one service account that is in question, where it is known which.
         workload: Option<Workload>,
+        /// Service accounts that an earlier look missed: they are gone if this one misses them too.
+        missed: BTreeSet<Workload>,
     },
     /// One cluster's part of a sweep: its associations, and what changes are to be made for.
     ClusterSweep { part: Box<SweepPart> },
@@ -94,14 +100,19 @@ impl Aws {
         let regions = self.regions.keys().cloned().collect();
         let mut snapshot = Snapshot { observed_at: now, regions, ..Snapshot::default() };
         match view {
-            View::Role { name, news } => self.observe_role(name, news, None, &mut snapshot).await?,
+            View::Role { name, news } => {
+                self.observe_role(name, news, None, look_time_is_up, &mut snapshot).await?;
+            }
             View::RoleAsIf { name, tags } => {
-                self.observe_role(name, &RoleNews::default(), Some(tags), &mut snapshot).await?;
+                let news = RoleNews::default();
+                self.observe_role(name, &news, Some(tags), look_time_is_up, &mut snapshot).await?;
             }
             View::RoleGone { name } => self.observe_role_gone(name, &mut snapshot).await?,
-            View::ClusterGrants { cluster, doubt, workload } => {
-                let doubt = doubt.as_ref();
-                self.observe_cluster_grants(cluster, doubt, workload.as_ref(), &mut snapshot).await?;
+            View::ClusterGrants { cluster, doubt, workload, missed } => {
+                let missed = missed.iter().map(|workload| (cluster.clone(), workload.clone()));
+                snapshot.accounts_missed = missed.collect();
+                let (doubt, workload) = (doubt.as_ref(), workload.as_ref());
+                self.observe_cluster_grants(cluster, doubt, workload, look_time_is_up, &mut snapshot).await?;
             }
             View::ClusterSweep { part } => {
                 self.observe_sweep_part(part, look_time_is_up, &mut snapshot).await?;
@@ -141,6 +152,7 @@ impl Aws {
         name: &str,
         news: &RoleNews,
         as_if: Option<&BTreeMap<String, String>>,
+        time_is_up: impl Fn() -> bool,
         snapshot: &mut Snapshot,
     ) -> Result<(), AwsError> {
         let index = self.index_everywhere(Marks::OfRole(name), snapshot).await;
@@ -177,10 +189,12 @@ impl Aws {
 
         // What it has is looked at itself: someone may have changed it, and the index may be behind.
         self.know(Vec::new(), &index, true, snapshot, |_| false, |_| false, || false).await;
+        self.look_for_accounts(&time_is_up, snapshot).await;
         let mut places: BTreeSet<(ClusterId, Workload)> = BTreeSet::new();
         for cluster in clusters.iter().filter(|cluster| self.is_open(cluster)) {
             for grant in tags.grants.iter().filter(|grant| grant.subject.clusters.matches(cluster)) {
-                places.extend(grant.subject.workload().map(|w| (cluster.id.clone(), w)));
+                let meant = meant_accounts(snapshot, &self.guardrails, &tags, grant, cluster);
+                places.extend(meant.into_iter().map(|workload| (cluster.id.clone(), workload)));
             }
         }
         for association in &snapshot.associations {
@@ -192,8 +206,21 @@ impl Aws {
             let powers = self.powers(name).await?;
             snapshot.roles.entry(arn).and_modify(|role| role.powers = powers);
         }
-        let listed = side_by_side(places, |(cluster, workload)| async move {
-            let listed = self.list_associations(&cluster, Some(&workload)).await;
+        let mut by_cluster: BTreeMap<ClusterId, BTreeSet<Workload>> = BTreeMap::new();
+        for (cluster, workload) in places {
+            by_cluster.entry(cluster).or_default().insert(workload);
+        }
+        let (few, many): (Vec<_>, Vec<_>) =
+            by_cluster.into_iter().partition(|(_, workloads)| workloads.len() <= FEW_PLACES);
+        let one_by_one = few.into_iter().flat_map(|(cluster, workloads)| {
+            workloads.into_iter().map(move |workload| (cluster.clone(), Some(workload), BTreeSet::new()))
+        });
+        let at_once = many.into_iter().map(|(cluster, workloads)| (cluster, None, workloads));
+        let listed = side_by_side(one_by_one.chain(at_once), |(cluster, one, many)| async move {
+            let mut listed = self.list_associations(&cluster, one.as_ref()).await;
+            if let (None, Ok(listed)) = (&one, &mut listed) {
+                listed.retain(|association| many.contains(&association.workload));
+            }
             (cluster, listed)
         })
         .await;
@@ -208,6 +235,7 @@ impl Aws {
         cluster: &ClusterId,
         doubt: Option<&AssociationId>,
         workload: Option<&Workload>,
+        time_is_up: impl Fn() -> bool,
         snapshot: &mut Snapshot,
     ) -> Result<(), AwsError> {
         snapshot.scope.clusters = Some([cluster.clone()].into());
@@ -227,6 +255,7 @@ impl Aws {
         if let Some(workload) = workload {
             snapshot.scope.workloads = Workloads::Just(workload.clone());
         }
+        self.look_for_accounts(&time_is_up, snapshot).await;
         // What is not in the index and nobody wants is not ours, changed or not.
         let ours = doubt.filter(|id| {
             index.as_ref().is_some_and(|index| index.contains_key(&(cluster.clone(), (*id).clone())))
@@ -255,11 +284,14 @@ impl Aws {
         let round = part.round.map(|round| round.of_cluster(listed.len()));
         listed.retain(|association| part.stretch.holds(&association.workload));
         let turn = |association: &Association| round.is_some_and(|round| round.holds(&association.id));
-        self.know_wanted(listed, index, turn, snapshot, time_is_up).await;
+        self.look_for_accounts(&time_is_up, snapshot).await;
+        self.know_wanted(listed, index, turn, snapshot, &time_is_up).await;
 
         // Who loses a place to a role as it is now leaves it to others, who have to be asked too.
         let mut confirmed: BTreeSet<RoleArn> = BTreeSet::new();
         loop {
+            // A role as it is now may have a pattern that it had not.
+            self.look_for_accounts(&time_is_up, snapshot).await;
             let planned = plan_grants(snapshot, &self.keys, &self.guardrails);
             let marks = snapshot.associations.iter().filter_map(Association::managed);
             let unclaimed = marks.map(|mark| &mark.role_arn).filter(|arn| !snapshot.roles.contains_key(*arn));
@@ -414,6 +446,41 @@ impl Aws {
         })
     }
 
+    /// Asks clusters for the service accounts that patterns of the roles in view may mean, those that were not asked
+    /// before. A cluster that no pattern means is never asked.
+    async fn look_for_accounts(&self, time_is_up: &impl Fn() -> bool, snapshot: &mut Snapshot) {
+        let wanted = accounts_wanted(snapshot, &self.keys, &self.guardrails);
+        let now = snapshot.observed_at;
+        let (clusters, wanted) = (&snapshot.clusters, wanted.into_iter());
+        let looks: Vec<_> = stream::iter(wanted)
+            .map(|(id, namespaces)| async move {
+                let known = clusters.get(&id).filter(|cluster| cluster.api.is_some()).cloned();
+                let described = match known {
+                    Some(cluster) => Ok(Some(cluster)),
+                    // Known in short alone: EKS tells where its API is.
+                    None => self.cluster(&id).await,
+                };
+                let accounts = match &described {
+                    Ok(Some(_)) if time_is_up() => Some(ServiceAccounts::Unseen(UnseenAccounts::NoTime)),
+                    Ok(Some(cluster)) => Some(self.service_accounts(cluster, &namespaces, now).await),
+                    Ok(None) | Err(_) => None,
+                };
+                (id, described, accounts)
+            })
+            .buffer_unordered(CONCURRENT_LOOKS)
+            .collect()
+            .await;
+        for (id, described, accounts) in looks {
+            match described {
+                Ok(Some(cluster)) => drop(snapshot.clusters.insert(id.clone(), cluster)),
+                // It went, and took its associations along.
+                Ok(None) => drop(snapshot.clusters.remove(&id)),
+                Err(error) => snapshot.gap(Some(id.clone()), &error),
+            }
+            snapshot.service_accounts.extend(accounts.map(|accounts| (id, accounts)));
+        }
+    }
+
     /// Whether anything can be done on a cluster now. Of others nothing is asked:
     /// the answer would change nothing, and its lack would be a gap.
     fn is_open(&self, cluster: &Cluster) -> bool {
@@ -457,12 +524,16 @@ impl Aws {
         snapshot: &mut Snapshot,
         time_is_up: impl Fn() -> bool,
     ) {
-        let wanted: BTreeSet<Workload> = snapshot
-            .roles
-            .values()
-            .flat_map(|role| RoleTags::parse(&self.keys, &role.tags).0.grants)
-            .filter_map(|grant| grant.subject.workload())
-            .collect();
+        let mut wanted: BTreeSet<Workload> = BTreeSet::new();
+        for role in snapshot.roles.values() {
+            let (tags, _) = RoleTags::parse(&self.keys, &role.tags);
+            wanted.extend(tags.grants.iter().filter_map(|grant| grant.subject.workload()));
+            for grant in tags.grants.iter().filter(|grant| grant.subject.is_pattern()) {
+                let meant = snapshot.clusters.values().filter(|c| grant.subject.clusters.matches(c));
+                wanted
+                    .extend(meant.flat_map(|c| meant_accounts(snapshot, &self.guardrails, &tags, grant, c)));
+            }
+        }
         let without_index = index.is_none();
         let describe = |workload: &Workload| without_index || wanted.contains(workload);
         let index = index.unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::accounts::Namespaces;
 use crate::model::{Agent, Cluster, ClusterStatus, Nodes, Snapshot};
 use crate::outcome::{Finding, FindingKind, FollowUp, Wait};
 use crate::plan::{Announce, Change, NodeCount, Plan};
@@ -17,6 +18,15 @@ use version::{AddonVersion, WantedVersion, choose};
 
 /// The EKS add-on without which no association works.
 pub const AGENT_ADDON: &str = "eks-pod-identity-agent";
+
+/// Where the add-on puts the agent; its DaemonSet is named as the add-on is
+/// (chart of aws/eks-pod-identity-agent, `fullnameOverride`).
+pub const AGENT_NAMESPACE: &str = "kube-system";
+
+/// The agent's namespace, as an access entry names it.
+pub fn agent_namespaces() -> Namespaces {
+    Namespaces::Named(AGENT_NAMESPACE.parse().into_iter().collect())
+}
 
 /// How agents are to be, unless a cluster's own tags say otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -262,7 +272,7 @@ impl Pass<'_> {
         let remedy = match entry {
             Some(AccessEntry::Absent | AccessEntry::WithoutPolicy) => {
                 let cluster = self.cluster.id.clone();
-                self.plan.changes.push(Change::OpenKubernetes { cluster });
+                self.plan.changes.push(Change::OpenKubernetes { cluster, namespaces: agent_namespaces() });
                 return true;
             }
             None => "",

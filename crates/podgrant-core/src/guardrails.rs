@@ -29,7 +29,8 @@ pub struct Guardrails {
     pub role_paths: Vec<String>,
     /// Roles that can do everything are given to no pods.
     pub refuse_administrators: bool,
-    /// How many service accounts, wherever they are, a role's grants may name.
+    /// How many service accounts, wherever they are, a role's grants may name; and with those that its patterns mean
+    /// on a cluster, how many may share it there.
     pub max_service_accounts: usize,
     /// The ARN of the policy that roles must have for their permissions boundary.
     pub permissions_boundary: Option<String>,
@@ -208,7 +209,7 @@ impl Guardrails {
         Some(Refusal { rule: Rule::Administrators, reason, in_doubt })
     }
 
-    /// Patterns count as one: each means one service account, if not more.
+    /// Patterns count as one: what they mean on a cluster is for [`crowd_refusal`](Self::crowd_refusal) to say.
     fn sharing_refusal(&self, grants: &[Grant]) -> Option<String> {
         let named: BTreeSet<_> =
             grants.iter().map(|grant| (&grant.subject.namespace, &grant.subject.service_account)).collect();
@@ -221,6 +222,31 @@ impl Guardrails {
                 count = named.len(),
             )
         })
+    }
+
+    /// Why a role's patterns get nothing new on a cluster where so many service accounts would share it. Who makes
+    /// service accounts has no say in what others have: nobody loses access for it.
+    pub(crate) fn crowd_refusal(&self, sharing: usize) -> Option<Refusal> {
+        (sharing > self.max_service_accounts).then(|| {
+            let reason = format!(
+                "with what its patterns mean here its grants come to {sharing} service accounts, and at most {} may \
+                 share a role; what stands stays, and its patterns get nothing new here: narrow them, make a role for \
+                 each workload, or raise {} to {sharing}",
+                self.max_service_accounts,
+                Rule::ServiceAccounts.variable(),
+            );
+            Refusal { rule: Rule::ServiceAccounts, reason, in_doubt: true }
+        })
+    }
+
+    /// Why a pattern does not reach these namespaces.
+    pub(crate) fn passed_by(&self, namespaces: &[&str]) -> String {
+        let rule = Rule::RefusedNamespaces;
+        format!(
+            "{rule}: pods of {} get no roles, and the pattern passes them by; {} says which",
+            namespaces.join(", "),
+            rule.variable()
+        )
     }
 
     fn boundary_refusal(&self, role: &Role) -> Option<String> {

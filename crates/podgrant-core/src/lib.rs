@@ -14,6 +14,7 @@
 #[cfg(test)]
 mod fixtures;
 
+pub mod accounts;
 pub mod agent;
 pub mod guard;
 pub mod guardrails;

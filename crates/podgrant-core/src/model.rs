@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::pods::Inside;
+use crate::accounts::{ServiceAccounts, UnseenAccounts};
+use crate::agent::pods::{AccessEntry, Inside};
 use crate::agent::version::OfferedVersion;
 use crate::mark::Mark;
 use crate::names::{AssociationId, ClusterId, Region, RoleArn, RoleId, Workload};
@@ -401,6 +402,10 @@ pub struct Snapshot {
     pub nodes: BTreeMap<ClusterId, Nodes>,
     /// What clusters themselves tell of their agents, where they were asked.
     pub inside: BTreeMap<ClusterId, Inside>,
+    /// The service accounts of clusters that a pattern in view means; of others nobody asks.
+    pub service_accounts: BTreeMap<ClusterId, ServiceAccounts>,
+    /// Service accounts that an earlier look missed: they are gone if this one misses them too.
+    pub accounts_missed: BTreeSet<(ClusterId, Workload)>,
     pub gaps: Vec<Gap>,
 }
 
@@ -417,6 +422,28 @@ impl Snapshot {
         }
         let whole = self.scope == Scope::default();
         (!whole).then_some("not every role and cluster was looked at")
+    }
+
+    /// Why the service accounts of a cluster are worth another look soon, if they are.
+    pub fn accounts_to_come(&self) -> Option<String> {
+        self.service_accounts.iter().find_map(|(cluster, accounts)| match accounts {
+            ServiceAccounts::Unseen(unseen) => {
+                let why = unseen.is_to_come()?;
+                Some(format!("the service accounts of {cluster} are not known yet: {why}"))
+            }
+            ServiceAccounts::Seen(_) => None,
+        })
+    }
+
+    /// Takes clusters that refuse podgrant though its access entry is as it should be for such as are being opened.
+    pub fn expect_opening(&mut self) {
+        for accounts in self.service_accounts.values_mut() {
+            if let ServiceAccounts::Unseen(UnseenAccounts::Closed { why, entry: AccessEntry::Whole }) =
+                accounts
+            {
+                *accounts = ServiceAccounts::Unseen(UnseenAccounts::Opening { why: std::mem::take(why) });
+            }
+        }
     }
 
     /// Whether a cluster's associations were read whole.

@@ -136,6 +136,28 @@ name!(
     }
 );
 
+impl Namespace {
+    /// What comes no later than any name with this beginning.
+    pub(crate) fn no_later_than(prefix: &str) -> Self {
+        Self(least(prefix))
+    }
+}
+
+impl ServiceAccount {
+    /// What comes no later than any name with this beginning.
+    pub(crate) fn no_later_than(prefix: &str) -> Self {
+        Self(least(prefix))
+    }
+}
+
+/// No name begins with what comes before `0`, and `job-1` comes after `job`.
+fn least(prefix: &str) -> String {
+    match prefix.trim_end_matches(['-', '.']) {
+        "" => "0".to_owned(),
+        beginning => beginning.to_owned(),
+    }
+}
+
 pub(crate) fn is_label(text: &str) -> bool {
     let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     text.starts_with(edge) && text.ends_with(edge) && text.chars().all(|c| edge(c) || c == '-')

@@ -219,6 +219,9 @@ pub enum FollowUp {
         /// The one service account that is in question.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         workload: Option<Workload>,
+        /// Service accounts that an earlier look missed.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        missed: BTreeSet<Workload>,
     },
     /// One cluster's part of a sweep, or what was left of it.
     ClusterSweep(Box<SweepPart>),
@@ -238,7 +241,7 @@ pub enum FollowUp {
 impl FollowUp {
     /// All grants of a cluster.
     pub fn cluster_grants(cluster: &ClusterId) -> Self {
-        Self::ClusterGrants { cluster: cluster.clone(), doubt: None, workload: None }
+        Self::ClusterGrants { cluster: cluster.clone(), doubt: None, workload: None, missed: BTreeSet::new() }
     }
 }
 

@@ -1,13 +1,14 @@
 //! From what is to what should be: pure, total, sorted.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::accounts::{Namespaces, SeenAccounts, ServiceAccounts};
 use crate::guardrails::Guardrails;
 use crate::mark::Mark;
-use crate::model::{Agent, Association, Cluster, Role, Scope, Snapshot};
+use crate::model::{Agent, Association, Role, Scope, Snapshot};
 use crate::moment::rfc3339;
 use crate::names::{AssociationId, ClusterId, RoleArn, RoleId, Workload};
 use crate::orphan::{OrphanMark, OrphanSettings, RoleRecord};
@@ -21,8 +22,8 @@ mod orphans;
 mod roles;
 mod sweep;
 
-pub use crate::agent::{AgentSettings, plan_agents};
-pub use grants::plan_grants;
+pub use crate::agent::{AgentSettings, agent_namespaces, plan_agents};
+pub use grants::{accounts_wanted, meant_accounts, plan_grants};
 pub use orphans::{is_handed_over, plan_orphans};
 pub use roles::{
     Leave, Life, OrphanStanding, Protection, RoleFate, RoleJudgement, Standing, judge_roles, role_still_goes,
@@ -79,9 +80,9 @@ pub enum Change {
         /// It could not be made, and is made anew afterwards.
         again: bool,
     },
-    /// Let podgrant look at the agent through the cluster's Kubernetes API: an access
-    /// entry for its own role, that may view the agent's namespace.
-    OpenKubernetes { cluster: ClusterId },
+    /// Let podgrant look at the agent, or at service accounts, through the cluster's Kubernetes API: an access
+    /// entry for its own role, that may view these namespaces.
+    OpenKubernetes { cluster: ClusterId, namespaces: Namespaces },
     /// Say that the agent is healthy now.
     AnnounceAgent {
         cluster: ClusterId,
@@ -113,6 +114,8 @@ pub enum RevokeReason {
     RoleReplaced,
     /// A guardrail refuses it to a role that still asks.
     Refused,
+    /// A pattern asks for it, and the service account does not exist any more.
+    ServiceAccountGone,
 }
 
 impl fmt::Display for RevokeReason {
@@ -122,6 +125,7 @@ impl fmt::Display for RevokeReason {
             Self::RoleGone => "role gone",
             Self::RoleReplaced => "role deleted and made again",
             Self::Refused => "refused by a guardrail",
+            Self::ServiceAccountGone => "service account gone",
         })
     }
 }
@@ -186,12 +190,12 @@ pub enum Duty {
 /// Whether an association would still be taken away, looked at once more with
 /// its role as it is now. The same rules that planned the removal confirm it.
 ///
-/// `clusters` are those of the pass, so that selectors and names mean the same. Where the
-/// role's powers are not read again, nothing goes for what they were.
+/// `view` is that of the pass: by its clusters, selectors and names mean the same, and patterns by its service
+/// accounts. Where the role's powers are not read again, nothing goes for what they were.
 pub fn still_goes(
     association: &Association,
     role: Option<Role>,
-    clusters: &BTreeMap<ClusterId, Cluster>,
+    view: &Snapshot,
     keys: &TagKeys,
     guardrails: &Guardrails,
 ) -> bool {
@@ -207,13 +211,53 @@ pub fn still_goes(
             .map(|role| (role.arn.clone(), role))
             .into_iter()
             .collect(),
-        clusters: clusters.clone(),
-        associations: vec![association.clone()],
-        ..Snapshot::default()
+        ..around(association, view)
     };
     let goes = |plan: Plan| plan.changes.iter().any(|change| matches!(change, Change::Revoke { .. }));
     goes(plan_grants(&snapshot, keys, guardrails))
         || goes(plan_orphans(&snapshot, keys, guardrails, &OrphanSettings::default()))
+}
+
+/// Whether a role that has an association leaves it to another: to one that names its service account, where its own
+/// grants mean it by a pattern. For both as they are now.
+pub fn yields_to(
+    association: &Association,
+    role: Option<Role>,
+    heir: &Role,
+    view: &Snapshot,
+    keys: &TagKeys,
+    guardrails: &Guardrails,
+) -> bool {
+    let roles = role.into_iter().chain([heir.clone()]);
+    let snapshot = Snapshot {
+        scope: Scope { clusters: Some([association.cluster.clone()].into()), ..Scope::default() },
+        roles: roles.map(|role| (role.arn.clone(), role)).collect(),
+        ..around(association, view)
+    };
+    let planned = plan_grants(&snapshot, keys, guardrails).changes;
+    planned.iter().any(|change| matches!(change, Change::Update { mark, .. } if mark.role_arn == heir.arn))
+}
+
+/// What a pass knows of an association and its cluster, but for roles.
+fn around(association: &Association, view: &Snapshot) -> Snapshot {
+    let place = (association.cluster.clone(), association.workload.clone());
+    let accounts = view.service_accounts.get(&association.cluster).cloned();
+    Snapshot {
+        clusters: view.clusters.clone(),
+        associations: vec![association.clone()],
+        service_accounts: accounts
+            .map(|accounts| (association.cluster.clone(), accounts))
+            .into_iter()
+            .collect(),
+        accounts_missed: view.accounts_missed.get(&place).cloned().into_iter().collect(),
+        ..Snapshot::default()
+    }
+}
+
+/// A cluster of which nothing is known but that an association's service account is there.
+fn account_of(association: &Association) -> (ClusterId, ServiceAccounts) {
+    let seen = SeenAccounts::new(Namespaces::All, [association.workload.clone()].into());
+    (association.cluster.clone(), ServiceAccounts::Seen(seen))
 }
 
 /// Plans one pass.
@@ -263,7 +307,7 @@ impl Change {
             Self::InstallAgent { cluster, .. }
             | Self::UpdateAgent { cluster, .. }
             | Self::RemoveAgent { cluster, .. }
-            | Self::OpenKubernetes { cluster }
+            | Self::OpenKubernetes { cluster, .. }
             | Self::AnnounceAgent { cluster, .. }
             | Self::AnnounceCluster { cluster } => cluster,
         })
@@ -316,13 +360,20 @@ impl Change {
                     (Some(name), RevokeReason::RoleGone | RevokeReason::RoleReplaced) => {
                         FollowUp::RoleGone { name }
                     }
+                    // It was missed twice, and is looked at again as such.
+                    (Some(_), RevokeReason::ServiceAccountGone) => FollowUp::ClusterGrants {
+                        cluster: association.cluster.clone(),
+                        doubt: None,
+                        workload: None,
+                        missed: [association.workload.clone()].into(),
+                    },
                     (None, _) => FollowUp::cluster_grants(&association.cluster),
                 }
             }
             Self::InstallAgent { cluster, .. }
             | Self::UpdateAgent { cluster, .. }
             | Self::RemoveAgent { cluster, .. }
-            | Self::OpenKubernetes { cluster }
+            | Self::OpenKubernetes { cluster, .. }
             | Self::AnnounceAgent { cluster, .. } => FollowUp::AgentStarting { cluster: cluster.clone() },
             Self::AnnounceCluster { cluster } => FollowUp::ClusterCreating { cluster: cluster.clone() },
         }
@@ -461,8 +512,10 @@ impl fmt::Display for Change {
             Self::RemoveAgent { cluster, agent, .. } => {
                 write!(f, "- {cluster}  agent {}", agent.version)
             }
-            Self::OpenKubernetes { cluster } => {
-                write!(f, "+ {cluster}  access entry for podgrant, to view the agent")
+            Self::OpenKubernetes { cluster, namespaces } => {
+                let what =
+                    if is_the_agents(namespaces) { "the agent".to_owned() } else { namespaces.to_string() };
+                write!(f, "+ {cluster}  access entry for podgrant, to view {what}")
             }
             Self::AnnounceAgent { cluster, version, nodes } => {
                 write!(f, "> {cluster}  agent {version} is healthy")?;
@@ -476,6 +529,11 @@ impl fmt::Display for Change {
             Self::AnnounceCluster { cluster } => write!(f, "> {cluster}  ready for grants"),
         }
     }
+}
+
+/// Whether these are where the agent is, and no more.
+fn is_the_agents(namespaces: &Namespaces) -> bool {
+    *namespaces == agent_namespaces()
 }
 
 /// What an update changes: from what EKS does now, or where that is right

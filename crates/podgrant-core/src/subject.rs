@@ -301,6 +301,44 @@ impl Subject {
         self.namespace.matches(&workload.namespace) && self.service_account.matches(&workload.service_account)
     }
 
+    /// Whether it may mean several service accounts.
+    pub fn is_pattern(&self) -> bool {
+        matches!(self.namespace, Pattern::Prefix(_)) || matches!(self.service_account, Pattern::Prefix(_))
+    }
+
+    /// What comes no later than any service account that it means, in their order.
+    pub fn lowest(&self) -> Workload {
+        Workload {
+            namespace: match &self.namespace {
+                Pattern::Exact(name) => name.clone(),
+                Pattern::Prefix(prefix) => Namespace::no_later_than(prefix),
+            },
+            service_account: match (&self.namespace, &self.service_account) {
+                (Pattern::Exact(_), Pattern::Exact(name)) => name.clone(),
+                (Pattern::Exact(_), Pattern::Prefix(prefix)) => ServiceAccount::no_later_than(prefix),
+                (Pattern::Prefix(_), _) => ServiceAccount::no_later_than(""),
+            },
+        }
+    }
+
+    /// Whether it may mean a service account from this one on, in their order.
+    pub fn reaches(&self, from: &Workload) -> bool {
+        fn is_over<N: AsRef<str> + Ord>(pattern: &Pattern<N>, name: &N) -> bool {
+            match pattern {
+                Pattern::Exact(exact) => name > exact,
+                Pattern::Prefix(prefix) => {
+                    name.as_ref() > prefix.as_str() && !name.as_ref().starts_with(prefix.as_str())
+                }
+            }
+        }
+        match &self.namespace {
+            Pattern::Exact(namespace) if *namespace == from.namespace => {
+                !is_over(&self.service_account, &from.service_account)
+            }
+            namespace => !is_over(namespace, &from.namespace),
+        }
+    }
+
     /// The service account, where both parts are whole names.
     pub fn workload(&self) -> Option<Workload> {
         match (&self.namespace, &self.service_account) {

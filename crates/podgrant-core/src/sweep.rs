@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Cluster, Role, Stretch};
 use crate::names::{AssociationId, ClusterId, Region, RoleArn, RoleId, Workload};
 use crate::powers::Powers;
+use crate::subject::Subject;
 use crate::tags::TagKeys;
 
 /// How large the roles of a part may be, in bytes of JSON, where a message may have `message_bytes`. What else is in it
@@ -36,7 +37,7 @@ pub struct SweepPart {
     /// Which associations are described, though the index knows them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round: Option<Round>,
-    /// The roles whose grants name service accounts of the stretch on this cluster.
+    /// The roles whose grants mean service accounts of the stretch on this cluster.
     #[serde(with = "packed")]
     pub roles: Vec<Arc<Role>>,
 }
@@ -111,35 +112,77 @@ impl SweepPart {
 }
 
 /// Cuts what one cluster should have into stretches whose roles are at most `bytes` long together: whoever claims
-/// the same service account is in the same one, so that conflicts are settled as in one piece.
+/// the same service account, by its name or by a pattern, is in the same one, so that conflicts are settled as in one
+/// piece. A role with a pattern is in each stretch that the pattern may mean something of.
 ///
 /// A service account that more roles claim than fit keeps the oldest of them, before those that can't win it: who
 /// holds it is looked at anyway. Those left out are told.
-pub(crate) fn stretches(wanted: &BTreeMap<&Workload, Vec<&Claimant>>, bytes: usize) -> Stretches {
+pub(crate) fn stretches<'a>(
+    named: BTreeMap<Workload, Vec<&'a Claimant>>,
+    patterned: &[(&'a Subject, &'a Claimant)],
+    bytes: usize,
+) -> Stretches {
     let mut cut = Stretches::default();
+    let mut points = points(named, patterned);
     let mut open = Open::default();
     let mut from: Option<Workload> = None;
-    for (&workload, claimants) in wanted {
-        let mut oldest: Vec<&Claimant> = claimants.clone();
-        oldest.sort_by_key(|claimant| (!claimant.sound, claimant.role.created_at, &claimant.role.arn));
-        let mut length = 0;
-        let fitting = oldest.iter().take_while(|claimant| {
+    // Patterns that began, and are not over yet.
+    let mut running: Vec<(&Subject, &Claimant)> = Vec::new();
+    let mut told: BTreeSet<&RoleArn> = BTreeSet::new();
+    while let Some((workload, point)) = points.pop_first() {
+        running.retain(|(subject, _)| subject.reaches(&workload));
+        if !point.beginning.is_empty() {
+            running.extend(point.beginning);
+            running.sort_by_key(|(_, claimant)| claimant.rank());
+        }
+        let mut names = point.named;
+        names.sort_by_key(|claimant| claimant.rank());
+        let by_name = names.into_iter().map(|claimant| (true, claimant));
+        let by_pattern = running.iter().map(|(_, claimant)| (false, *claimant));
+        let (mut length, mut here) = (0, BTreeSet::new());
+        let mut fitting: Vec<&Claimant> = Vec::new();
+        // A name goes before a pattern.
+        for (is_named, claimant) in by_name.chain(by_pattern) {
+            if !here.insert(&claimant.role.arn) {
+                continue;
+            }
             length += claimant.bytes + claimant.policy_bytes;
-            length <= bytes
-        });
-        let fitting = fitting.count().max(1);
-        let left_out = oldest.drain(fitting.min(oldest.len())..);
-        cut.left_out.extend(left_out.map(|claimant| (workload.clone(), Arc::clone(&claimant.role))));
-        if open.length + open.length_of_all(&oldest) > bytes && !open.roles.is_empty() {
+            if length <= bytes || fitting.is_empty() {
+                fitting.push(claimant);
+            } else if is_named || told.insert(&claimant.role.arn) {
+                let place = is_named.then(|| workload.clone());
+                cut.left_out.push((place, Arc::clone(&claimant.role)));
+            }
+        }
+        if open.length + open.length_of_all(&fitting) > bytes && !open.roles.is_empty() {
             let to = Some(workload.clone());
             cut.stretches
                 .push((Stretch { from: from.take(), to: to.clone() }, std::mem::take(&mut open).done()));
             from = to;
         }
-        open.add_all(&oldest);
+        open.add_all(&fitting);
     }
     cut.stretches.push((Stretch { from, to: None }, open.done()));
     cut
+}
+
+/// Where a stretch can be cut: at a service account that is named, or where a pattern begins.
+#[derive(Default)]
+struct Point<'a> {
+    named: Vec<&'a Claimant>,
+    beginning: Vec<(&'a Subject, &'a Claimant)>,
+}
+
+fn points<'a>(
+    named: BTreeMap<Workload, Vec<&'a Claimant>>,
+    patterned: &[(&'a Subject, &'a Claimant)],
+) -> BTreeMap<Workload, Point<'a>> {
+    let point = |(workload, named)| (workload, Point { named, ..Point::default() });
+    let mut points: BTreeMap<Workload, Point<'a>> = named.into_iter().map(point).collect();
+    for (subject, claimant) in patterned {
+        points.entry(subject.lowest()).or_default().beginning.push((*subject, *claimant));
+    }
+    points
 }
 
 /// A role that claims a service account.
@@ -169,14 +212,19 @@ impl Claimant {
         let policy_bytes = escaped(&role.trust_policy) + 6;
         Self { role, sound, bytes, policy_bytes }
     }
+
+    /// The least comes first: who can win, then the oldest.
+    fn rank(&self) -> (bool, i64, &RoleArn) {
+        (!self.sound, self.role.created_at, &self.role.arn)
+    }
 }
 
 /// What one cluster should have, cut into stretches.
 #[derive(Debug, Default)]
 pub(crate) struct Stretches {
     pub stretches: Vec<(Stretch, Vec<Arc<Role>>)>,
-    /// Roles that claim a service account, and are too many.
-    pub left_out: Vec<(Workload, Arc<Role>)>,
+    /// Roles that claim a service account, and are too many; those that claim it by a pattern without it.
+    pub left_out: Vec<(Option<Workload>, Arc<Role>)>,
 }
 
 /// A stretch that is being filled.

@@ -13,18 +13,16 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, ListParams};
 use kube::{Client, Config};
-use podgrant_core::agent::AGENT_ADDON;
 use podgrant_core::agent::pods::{AgentPods, KubernetesAccess, Unseen};
+use podgrant_core::agent::{AGENT_ADDON, AGENT_NAMESPACE};
 
+mod accounts;
 mod configuration;
 mod nodes;
 
+pub use accounts::{service_account_exists, service_accounts};
 pub use configuration::misfits;
 use nodes::Nodes;
-
-/// Where the add-on puts the agent; its DaemonSet is named as the add-on is
-/// (chart of aws/eks-pod-identity-agent, `fullnameOverride`).
-pub const AGENT_NAMESPACE: &str = "kube-system";
 
 /// A private endpoint that can't be reached from here does not answer at all.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -46,21 +44,30 @@ const PAGE: u32 = 50;
 /// The cluster's API refused us, could not be reached, or did not answer in
 /// time or in sense.
 pub fn agent_pods(access: KubernetesAccess) -> BoxFuture<'static, Result<Option<AgentPods>, Unseen>> {
-    async move {
-        // The token goes along: in clear it would be anybody's.
-        if !access.api.endpoint.starts_with("https://") {
-            return Err(Unseen::Unreachable(format!(
-                "EKS gave the cluster's endpoint as {:?}, which is not https",
-                access.api.endpoint
-            )));
-        }
-        within_time(access).await
-    }
-    .boxed()
+    async move { within_time(&access, async |client| look(client, &access).await).await }.boxed()
 }
 
-async fn within_time(access: KubernetesAccess) -> Result<Option<AgentPods>, Unseen> {
-    let looked = tokio::time::timeout(ALL, look(&access)).await;
+/// Asks a cluster by its own authority, and for so long.
+async fn within_time<T>(
+    access: &KubernetesAccess,
+    look: impl AsyncFnOnce(Client) -> Result<T, Unseen>,
+) -> Result<T, Unseen> {
+    // The token goes along: in clear it would be anybody's.
+    if !access.api.endpoint.starts_with("https://") {
+        return Err(Unseen::Unreachable(format!(
+            "EKS gave the cluster's endpoint as {:?}, which is not https",
+            access.api.endpoint
+        )));
+    }
+    asked(access, look).await
+}
+
+async fn asked<T>(
+    access: &KubernetesAccess,
+    look: impl AsyncFnOnce(Client) -> Result<T, Unseen>,
+) -> Result<T, Unseen> {
+    let client = client(access)?;
+    let looked = tokio::time::timeout(ALL, look(client)).await;
     looked.unwrap_or_else(|_| {
         Err(Unseen::Unreachable(format!(
             "the cluster's Kubernetes API did not answer within {} s",
@@ -69,22 +76,21 @@ async fn within_time(access: KubernetesAccess) -> Result<Option<AgentPods>, Unse
     })
 }
 
-async fn look(access: &KubernetesAccess) -> Result<Option<AgentPods>, Unseen> {
-    let client = client(access)?;
+async fn look(client: Client, access: &KubernetesAccess) -> Result<Option<AgentPods>, Unseen> {
     let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), AGENT_NAMESPACE);
-    let asked = |error: kube::Error| unseen(&error, access);
+    let unseen = |error: kube::Error| unseen(&error, access);
     let daemon_set = match daemon_sets.get(AGENT_ADDON).await {
         Ok(daemon_set) => daemon_set,
         // Anybody may answer 404; only Kubernetes says so of a DaemonSet.
         Err(kube::Error::Api(status)) if status.code == 404 && status.reason == "NotFound" => {
             return Ok(None);
         }
-        Err(error) => return Err(asked(error)),
+        Err(error) => return Err(unseen(error)),
     };
     let mut nodes = Nodes::of(&daemon_set);
     let pods: Api<Pod> = Api::namespaced(client.clone(), AGENT_NAMESPACE);
     let of_the_agent = ListParams::default().labels(&nodes.pod_selector()).limit(PAGE);
-    each_page(&pods, of_the_agent, |pod| nodes.add_pod(&pod)).await.map_err(asked)?;
+    each_page(&pods, of_the_agent, |pod| nodes.add_pod(&pod)).await.map_err(unseen)?;
     let all: Api<Node> = Api::all(client);
     match each_page(&all, ListParams::default().limit(PAGE), |node| nodes.add_node(&node)).await {
         Ok(()) => Ok(Some(nodes.told())),
@@ -92,7 +98,7 @@ async fn look(access: &KubernetesAccess) -> Result<Option<AgentPods>, Unseen> {
         Err(kube::Error::Api(status)) if status.code == 403 => {
             Ok(Some(nodes.told_without_nodes(shortened(&status.message))))
         }
-        Err(error) => Err(unseen(&error, access)),
+        Err(error) => Err(unseen(error)),
     }
 }
 

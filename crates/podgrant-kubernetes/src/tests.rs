@@ -48,7 +48,7 @@ fn access(endpoint: String) -> KubernetesAccess {
 async fn told(access: KubernetesAccess) -> String {
     let asked = if access.api.endpoint.starts_with("http:") {
         // These servers speak no TLS.
-        within_time(access).await
+        asked(&access, async |client| look(client, &access).await).await
     } else {
         agent_pods(access).await
     };

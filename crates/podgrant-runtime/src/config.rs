@@ -103,12 +103,12 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     (
         "PODGRANT_KUBERNETES",
         "on",
-        "off: no cluster's Kubernetes API is asked about its agent; the add-on's status alone counts. `install-agent` only.",
+        "off: no cluster's Kubernetes API is asked: of agents the add-on's status alone counts, and patterns are not expanded. `install-agent` and `reconcile-associations`.",
     ),
     (
         "PODGRANT_KUBERNETES_ROLE",
         "none",
-        "ARN of `install-agent`'s own role. Where a cluster's Kubernetes API refuses it, an access entry is made for it, with `AmazonEKSViewPolicy` in `kube-system`; without one none is made.",
+        "ARN of the function's own role. Where a cluster's Kubernetes API refuses it, an access entry is made for it, with `AmazonEKSViewPolicy`: `install-agent` in `kube-system`, `reconcile-associations` in the namespaces that patterns name, or on the whole cluster where one names none; without one none is made.",
     ),
     (
         "PODGRANT_REFUSED_NAMESPACES",
@@ -128,7 +128,7 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     (
         "PODGRANT_MAX_SERVICE_ACCOUNTS",
         "10",
-        "Guardrail: a role whose grants name more service accounts is refused: least privilege wants a role for each.",
+        "Guardrail: a role whose grants name more service accounts is refused: least privilege wants a role for each. Where a role comes to more on a cluster with what its patterns mean, its patterns get nothing new there.",
     ),
     (
         "PODGRANT_REQUIRED_BOUNDARY",

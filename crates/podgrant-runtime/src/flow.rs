@@ -31,6 +31,10 @@ const REPORTING_MS: i64 = 25_000;
 /// has to be acted on.
 const LOOKING: i64 = 3;
 
+/// How often a cluster is come back to after an access entry was made for podgrant, until that is a finding: with the
+/// delays in between, for some three minutes.
+const OPENING_LOOKS: u32 = 7;
+
 /// Seconds that a role may stay unseen. IAM shows a new one within seconds, and
 /// one that is gone is the business of clean-up-orphans.
 const UNSEEN_ROLE: i64 = 300;
@@ -130,7 +134,13 @@ impl Flow {
         let looks_long = looks_long(&task.view);
         let look_until = began + if looks_long { time / LOOKING * 2 } else { time / LOOKING };
         let look_time_is_up = || self.clock.millis() >= look_until;
-        let snapshot = self.aws.observe(&task.view, self.clock.seconds(), look_time_is_up).await?;
+        let mut snapshot = self.aws.observe(&task.view, self.clock.seconds(), look_time_is_up).await?;
+        // A part of a sweep is a message of its own from the first.
+        let first = u32::from(matches!(task.view, View::ClusterSweep { .. }));
+        // Somebody came back for what was just opened.
+        if (first + 1..first + OPENING_LOOKS).contains(&wake.attempt) {
+            snapshot.expect_opening();
+        }
         let mut duty = task.duty.clone();
         if let (Duty::Sweep { part_bytes: bytes, .. }, Some(queue_url)) = (&mut duty, self.queue(origin)) {
             match self.aws.most_message_bytes(queue_url).await {
@@ -179,6 +189,14 @@ impl Flow {
             }
             _ => {
                 waits.extend(rest(task, snapshot, &outcomes));
+                let is_shut = |outcome: &Outcome| {
+                    matches!(outcome.change, Change::OpenKubernetes { .. })
+                        && outcome.verdict != Verdict::Done
+                };
+                // Why a cluster could not be opened is told; the next sweep tries again.
+                let to_come = snapshot.accounts_to_come().filter(|_| !outcomes.iter().any(is_shut));
+                let to_come = to_come.zip(task.again());
+                waits.extend(to_come.map(|(reason, follow_up)| Wait { reason, follow_up }));
                 snapshot.gaps.as_slice()
             }
         };
@@ -265,6 +283,7 @@ impl Flow {
         match &wait.follow_up {
             FollowUp::ClusterSweep(_) => true,
             FollowUp::Orphans { roles_missed } => at_once && !roles_missed.is_empty(),
+            FollowUp::ClusterGrants { missed, .. } => at_once && !missed.is_empty(),
             _ => false,
         }
     }
@@ -364,6 +383,7 @@ impl Flow {
             | FollowUp::ClusterDeleting { .. }
             // What does not show twice is gone, and some time has to be in between.
             | FollowUp::Orphans { .. } => most,
+            FollowUp::ClusterGrants { missed, .. } if !missed.is_empty() => most,
             _ => most.min(5i32.saturating_mul(1 << attempt.clamp(1, 8).saturating_sub(1))),
         }
     }

@@ -1,5 +1,6 @@
 //! Deferred work comes back as what it was.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use podgrant_core::model::{RoleNews, Stretch};
@@ -63,6 +64,13 @@ fn follow_ups() -> Vec<FollowUp> {
             cluster: cluster(),
             doubt: Some("a-0123".parse().unwrap()),
             workload: Some(workload("payments")),
+            missed: BTreeSet::new(),
+        },
+        FollowUp::ClusterGrants {
+            cluster: cluster(),
+            doubt: None,
+            workload: None,
+            missed: [workload("payments"), workload("batch")].into(),
         },
         FollowUp::AgentStarting { cluster: cluster() },
         FollowUp::ClusterDeleting { cluster: cluster() },

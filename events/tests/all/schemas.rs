@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jsonschema::Validator;
+use podgrant_core::agent::agent_namespaces;
 use podgrant_core::model::Association;
 use podgrant_core::plan::{NodeCount, OrphanStanding, RevokeReason, Standing};
 use podgrant_core::{Change, Finding, FindingKind, Mark, OrphanMark, RoleRecord, Workload};
@@ -207,6 +208,7 @@ fn every_change_is_announced_as_it_should_be() {
         (Change::Adopt { association: association(), mark: mark() }, Some("Access Granted"), "adopted"),
         (revoke(RevokeReason::GrantWithdrawn), Some("Access Revoked"), "grant-withdrawn"),
         (revoke(RevokeReason::Refused), Some("Access Revoked"), "refused"),
+        (revoke(RevokeReason::ServiceAccountGone), Some("Access Revoked"), "service-account-gone"),
         (revoke(RevokeReason::RoleGone), Some("Orphan Removed"), "role-gone"),
         (revoke(RevokeReason::RoleReplaced), Some("Orphan Removed"), "role-replaced"),
         (Change::Revoke { association: unmarked, reason: RevokeReason::RoleGone }, None, ""),
@@ -220,7 +222,7 @@ fn every_change_is_announced_as_it_should_be() {
             None,
             "",
         ),
-        (Change::OpenKubernetes { cluster: cluster.clone() }, None, ""),
+        (Change::OpenKubernetes { cluster: cluster.clone(), namespaces: agent_namespaces() }, None, ""),
         (
             Change::AnnounceAgent { cluster: cluster.clone(), version: version(), nodes: None },
             Some("Agent Installed"),

@@ -1,6 +1,6 @@
 //! Every valid grant has its association, and no association lacks its grant.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Change, Plan, RevokeReason, by_place};
 use crate::guardrails::{Guardrails, Refusal, Ruling};
@@ -12,8 +12,11 @@ use crate::subject::{ClusterSelector, Subject};
 use crate::tags::{Grant, RoleTags, TagKeys, TagProblem};
 use crate::trust::{TrustPolicy, Use};
 
+mod patterns;
 mod trust;
 
+use patterns::{Account, Meant, account_of, expand, passed_by, second_look};
+pub use patterns::{accounts_wanted, meant_accounts};
 pub(super) use trust::manage_trust;
 use trust::{trust_refusal, unmended};
 
@@ -144,7 +147,7 @@ struct Place<'a> {
     workload: &'a Workload,
     standing: Option<&'a Association>,
     /// Whether a role that does not claim the place keeps it for now: see [`reprieve`].
-    reprieved: &'a dyn Fn() -> Option<()>,
+    reprieved: &'a dyn Fn() -> Option<Reprieve>,
 }
 
 /// Claims by place, in the order in which the places were first claimed.
@@ -182,6 +185,8 @@ impl<'a> Claims<'a> {
 struct Claim<'a> {
     asking: &'a Asking<'a>,
     grant: &'a Grant,
+    /// Whether the grant names the service account; otherwise it means it by a pattern.
+    named: bool,
     /// Whether the role's trust policy lets EKS Pod Identity assume it here.
     trusting: bool,
     /// What the guardrails leave of it.
@@ -213,33 +218,41 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys, guardrails: &Guardrails)
     for asking in &asking.roles {
         // A pass over one cluster sees every role: their bad tags were told when they were set.
         if snapshot.scope.clusters.is_none() {
-            plan.findings.extend(role_findings(asking, keys));
+            plan.findings.extend(role_findings(asking, keys, guardrails));
         }
         for grant in &asking.tags.grants {
             let workload = grant.subject.workload().filter(|w| snapshot.scope.workloads.holds(w));
             wishes.extend(workload.map(|workload| (asking, grant, workload)));
         }
     }
-    let mut claims = Claims::default();
+    let mut places: Vec<Meant<'_>> = Vec::new();
     for &(asking, grant, ref workload) in &wishes {
-        for cluster in targets(snapshot, keys, asking, grant, &mut plan.findings) {
-            let standing = standing.get(&(&cluster.id, workload)).copied();
-            let holder = standing.and_then(Association::managed);
-            let refusal = trust_refusal(keys, asking, grant, cluster, workload, holder);
-            let trusting = asking.distrust.is_none() && refusal.is_none();
-            let distrust = refusal;
-            let refusal = guardrails.namespace_refusal(&workload.namespace);
-            if refusal.is_none() {
-                // Nobody is to mend a trust policy for what a guardrail refuses.
-                plan.findings.extend(distrust);
-            }
-            let ruling = asking.ruling.max(guardrails.ruling(&refusal));
-            plan.findings.extend(
-                refusal
-                    .map(|refusal| guarded(asking, Some((&cluster.id, workload, &grant.subject)), &refusal)),
-            );
-            claims.add(&cluster.id, workload, standing, Claim { asking, grant, trusting, ruling });
+        let named = targets(snapshot, keys, asking, grant, &mut plan.findings).into_iter();
+        places.extend(named.map(|cluster| Meant { asking, grant, cluster, workload, crowd: None }));
+    }
+    places.extend(expand(snapshot, keys, guardrails, &asking.roles, &standing, &mut plan));
+    let mut claims = Claims::default();
+    for Meant { asking, grant, cluster, workload, crowd } in places {
+        let named = !grant.subject.is_pattern();
+        let standing = standing.get(&(&cluster.id, workload)).copied();
+        let holder = standing.and_then(Association::managed);
+        let refusal = trust_refusal(keys, asking, grant, cluster, workload, holder);
+        let trusting = asking.distrust.is_none() && refusal.is_none();
+        let distrust = refusal;
+        let refusal = guardrails.namespace_refusal(&workload.namespace);
+        if refusal.is_none() && crowd.is_none() {
+            // Nobody is to mend a trust policy for what a guardrail refuses.
+            plan.findings.extend(distrust.map(|finding| match named {
+                true => finding,
+                // As with the grant: once for all that it means.
+                false => Finding { workload: None, ..finding },
+            }));
         }
+        let ruling = asking.ruling.max(guardrails.ruling(refusal.iter().chain(&crowd)));
+        plan.findings.extend(
+            refusal.map(|refusal| guarded(asking, Some((&cluster.id, workload, &grant.subject)), &refusal)),
+        );
+        claims.add(&cluster.id, workload, standing, Claim { asking, grant, named, trusting, ruling });
     }
 
     let mut kept = vec![false; claims.by_place.len()];
@@ -248,8 +261,8 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys, guardrails: &Guardrails)
         let reprieved = || {
             let association = standing?;
             let its_role = asking.get(&association.managed()?.role_arn)?;
-            reprieve(snapshot, keys, its_role, association)?;
-            expulsion(its_role, guardrails, association).is_empty().then_some(())
+            let reprieve = reprieve(snapshot, keys, its_role, association)?;
+            expulsion(its_role, guardrails, association).is_empty().then_some(reprieve)
         };
         let place = Place { cluster, workload, standing, reprieved: &reprieved };
         *kept = settle(snapshot, keys, &place, claims, &mut plan);
@@ -277,13 +290,13 @@ fn stale(name: &str, news: &RoleNews, snapshot: &Snapshot) -> Wait {
     }
 }
 
-pub(super) fn role_findings(asking: &Asking<'_>, keys: &TagKeys) -> Vec<Finding> {
-    let finding = |kind, grant: Option<String>, reason: String| Finding {
+pub(super) fn role_findings(asking: &Asking<'_>, keys: &TagKeys, guardrails: &Guardrails) -> Vec<Finding> {
+    let finding = |kind, reason: String| Finding {
         kind,
         role: Some(asking.role.arn.clone()),
         cluster: None,
         workload: None,
-        grant,
+        grant: None,
         reason,
     };
     let mut findings = Vec::new();
@@ -294,18 +307,11 @@ pub(super) fn role_findings(asking: &Asking<'_>, keys: &TagKeys) -> Vec<Finding>
         } else {
             ""
         };
-        findings.push(finding(FindingKind::BadTag, None, format!("{problem}{halts}")));
+        findings.push(finding(FindingKind::BadTag, format!("{problem}{halts}")));
     }
-    for grant in asking.tags.grants.iter().filter(|grant| grant.subject.workload().is_none()) {
-        findings.push(finding(
-            FindingKind::PatternNotExpanded,
-            Some(grant.subject.to_string()),
-            "this version does not expand namespace and service account patterns; name the service account"
-                .to_owned(),
-        ));
-    }
+    findings.extend(passed_by(asking, guardrails));
     if let Some(distrust) = &asking.distrust {
-        findings.push(finding(FindingKind::TrustPolicy, None, unmended(asking, keys, distrust)));
+        findings.push(finding(FindingKind::TrustPolicy, unmended(asking, keys, distrust)));
     }
     if !asking.tags.grants.is_empty() {
         findings.extend(asking.refusals.iter().map(|refusal| guarded(asking, None, refusal)));
@@ -439,14 +445,9 @@ fn settle(
             trusting && clear
         })
         .collect();
-    let unread: Vec<&Role> = sound
-        .iter()
-        .filter(|claim| claim.ruling == Ruling::Unread && !holds(claim))
-        .map(|claim| claim.asking.role)
-        .collect();
-    // Its role was made again and may turn out to be allowed: in doubt, nobody loses access.
-    let in_doubt = unread.iter().any(|role| holder.is_some_and(|mark| mark.role_arn == role.arn));
-    // Who stands keeps its place while it claims it; otherwise the older role.
+    let unread: Vec<&Claim<'_>> =
+        sound.iter().copied().filter(|claim| claim.ruling == Ruling::Unread && !holds(claim)).collect();
+    // A name goes before a pattern; who stands keeps its place while it claims it; otherwise the older role.
     let winner = sound
         .into_iter()
         .filter(|claim| match claim.ruling {
@@ -457,10 +458,15 @@ fn settle(
         .min_by_key(|claim| {
             let role = claim.asking.role;
             let stands = holder.is_some_and(|mark| mark.role_arn == role.arn) || adopts(claim);
-            (!stands, role.created_at, &role.arn, claim.grant)
+            (!claim.named, !stands, role.created_at, &role.arn, claim.grant)
         });
+    // Its role was made again and may turn out to be allowed: in doubt, nobody loses access.
+    let in_doubt = unread.iter().any(|claim| {
+        let outranked = winner.is_some_and(|winner| winner.named && !claim.named);
+        !outranked && holder.is_some_and(|mark| mark.role_arn == claim.asking.role.arn)
+    });
     if winner.is_none() || in_doubt {
-        plan.waits.extend(unread.into_iter().map(powers_unread));
+        plan.waits.extend(unread.into_iter().map(|claim| powers_unread(claim.asking.role)));
     }
     let Some(winner) = winner else {
         // Every claim is refused for the role's own faults, and none of them stands there.
@@ -476,7 +482,12 @@ fn settle(
         reason,
     };
     let other = holder.filter(|mark| mark.role_arn != role.arn);
-    let reprieved = other.is_some() && (place.reprieved)().is_some();
+    let keeps_it = |reprieve: Reprieve| match reprieve {
+        Reprieve::BadTag(_) | Reprieve::Unclear => true,
+        // By a pattern, if at all.
+        Reprieve::Unexpanded | Reprieve::Missed => !winner.named,
+    };
+    let reprieved = other.is_some() && (place.reprieved)().is_some_and(keeps_it);
     if let Some(holder) = other.filter(|_| reprieved || in_doubt) {
         let why = if reprieved {
             "a tag of it may still ask for it; mend or remove that tag"
@@ -497,10 +508,13 @@ fn settle(
         plan.findings.push(refusal(
             FindingKind::Conflict,
             loser,
-            format!(
-                "{} has this service account already; a service account has one role on a cluster",
-                role.arn
-            ),
+            match winner.named && !loser.named {
+                true => format!("{} names this service account, and a name goes before a pattern", role.arn),
+                false => format!(
+                    "{} has this service account already; a service account has one role on a cluster",
+                    role.arn
+                ),
+            },
         ));
     }
     let off = session_tags_off(snapshot, keys, place, winner);
@@ -630,6 +644,7 @@ fn withdraw(
     kept: &[bool],
     plan: &mut Plan,
 ) {
+    let mut missed: BTreeMap<&ClusterId, BTreeSet<Workload>> = BTreeMap::new();
     for association in &snapshot.associations {
         let Some(mark) = association.managed() else { continue };
         let Some(cluster) = snapshot.clusters.get(&association.cluster) else { continue };
@@ -678,19 +693,28 @@ fn withdraw(
                 ),
             }),
             // The grant itself was refused aloud.
-            Some(Reprieve::Unclear) if !expelled => {}
+            Some(Reprieve::Unclear | Reprieve::Unexpanded) if !expelled => {}
+            Some(Reprieve::Missed) if !expelled => {
+                missed.entry(&cluster.id).or_default().insert(association.workload.clone());
+            }
             reprieve => {
                 let may_ask = claimed || reprieve.is_some();
                 let reason = if mark.role_id != its_role.role.id {
                     RevokeReason::RoleReplaced
                 } else if expelled && may_ask {
                     RevokeReason::Refused
+                } else if account_of(snapshot, &its_role.tags, association) == Account::Gone {
+                    RevokeReason::ServiceAccountGone
                 } else {
                     RevokeReason::GrantWithdrawn
                 };
                 plan.changes.push(Change::Revoke { association: association.clone(), reason });
             }
         }
+    }
+    // Where something could not be read nothing goes, at however many looks.
+    if snapshot.gaps.is_empty() {
+        plan.waits.extend(missed.into_iter().filter_map(|(cluster, missed)| second_look(cluster, missed)));
     }
 }
 
@@ -701,6 +725,10 @@ enum Reprieve {
     BadTag(String),
     /// A grant of its role may well mean it.
     Unclear,
+    /// So may a pattern, on a cluster that was not looked into.
+    Unexpanded,
+    /// A pattern does, and the service account did not show for the first time.
+    Missed,
 }
 
 /// The guardrails by which an association goes, whether a tag asks for it or not: then
@@ -730,11 +758,15 @@ fn reprieve(
     {
         return Some(Reprieve::BadTag(problem.key.clone()));
     }
-    let unclear = asking.tags.grants.iter().map(|grant| &grant.subject).any(|subject| {
-        subject.means(&association.workload)
-            && (ambiguous(snapshot, subject, association) || patterned(snapshot, subject, association))
-    });
-    unclear.then_some(Reprieve::Unclear)
+    let mut subjects = asking.tags.grants.iter().map(|grant| &grant.subject);
+    if subjects.any(|s| s.means(&association.workload) && ambiguous(snapshot, s, association)) {
+        return Some(Reprieve::Unclear);
+    }
+    match account_of(snapshot, &asking.tags, association) {
+        Account::Unknown => Some(Reprieve::Unexpanded),
+        Account::Missed => Some(Reprieve::Missed),
+        Account::NotMeant | Account::There | Account::Gone => None,
+    }
 }
 
 const TARGET_ROLE: &str = "target-role";
@@ -754,13 +786,4 @@ fn ambiguous(snapshot: &Snapshot, subject: &Subject, association: &Association) 
         }
         _ => false,
     }
-}
-
-/// A pattern that this version does not expand may well mean it.
-fn patterned(snapshot: &Snapshot, subject: &Subject, association: &Association) -> bool {
-    subject.workload().is_none()
-        && snapshot
-            .clusters
-            .get(&association.cluster)
-            .is_some_and(|cluster| subject.clusters.matches(cluster))
 }

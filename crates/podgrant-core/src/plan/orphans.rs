@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::roles::plan_roles;
-use super::{Change, Plan, RevokeReason, plan_grants};
+use super::{Change, Plan, RevokeReason, account_of, plan_grants};
 use crate::guardrails::Guardrails;
 use crate::model::{Association, Cluster, Role, Scope, Snapshot, Workloads};
 use crate::names::{ClusterId, RoleArn, Workload};
@@ -56,7 +56,8 @@ pub fn plan_orphans(
         };
         let claims = claims.get_or_insert_with(|| claims_of(snapshot, keys));
         let claimants = claims.get(&association.workload).into_iter().flatten().copied();
-        if !is_handed_over(association, claimants, &snapshot.clusters, keys, guardrails) {
+        // Whom a pattern means is not known here: a place of its that goes is made anew by the next sweep of grants.
+        if !is_handed_over(association, claimants, false, &snapshot.clusters, keys, guardrails) {
             plan.changes.push(Change::Revoke { association: association.clone(), reason });
         }
     }
@@ -132,10 +133,12 @@ fn claims_of<'a>(snapshot: &'a Snapshot, keys: &TagKeys) -> BTreeMap<Workload, V
 
 /// Whether a pass over grants would give an association's place to one of these roles.
 ///
-/// `clusters` are those of the pass, so that selectors and names mean the same.
+/// `account_is_there` says that a pattern that may mean the service account does. `clusters` are those of the pass, so
+/// that selectors and names mean the same.
 pub fn is_handed_over<'a>(
     association: &Association,
     claimants: impl IntoIterator<Item = &'a Role>,
+    account_is_there: bool,
     clusters: &BTreeMap<ClusterId, Cluster>,
     keys: &TagKeys,
     guardrails: &Guardrails,
@@ -154,6 +157,7 @@ pub fn is_handed_over<'a>(
         roles,
         clusters: of_that_name.map(|(id, cluster)| (id.clone(), cluster.clone())).collect(),
         associations: vec![association.clone()],
+        service_accounts: account_is_there.then(|| account_of(association)).into_iter().collect(),
         ..Snapshot::default()
     };
     let planned = plan_grants(&place, keys, guardrails);

@@ -9,7 +9,7 @@ use crate::model::{Cluster, Role, Snapshot};
 use crate::names::{ClusterId, Region, Workload};
 use crate::outcome::{Finding, FindingKind, FollowUp, Wait};
 use crate::sweep::{Claimant, Round, SweepPart, carried, stretches};
-use crate::tags::TagKeys;
+use crate::tags::{Grant, TagKeys};
 
 /// Plans a sweep over the fleet: what is to be said of the roles themselves, and for each enrolled cluster a part or
 /// several to be served by whoever takes them from the queue.
@@ -24,7 +24,7 @@ pub fn plan_sweep(
 ) -> Plan {
     let mut plan = Plan::default();
     // A role that means every cluster has a claim on each: kept once, and told by its number.
-    let mut claims: Vec<(Workload, Claimant)> = Vec::new();
+    let mut claims: Vec<(Grant, Claimant)> = Vec::new();
     let mut claimed: BTreeMap<&ClusterId, Vec<usize>> = BTreeMap::new();
     for role in snapshot.roles.values() {
         let mut asking = Asking::new(role, keys, guardrails);
@@ -35,10 +35,9 @@ pub fn plan_sweep(
             _ => role,
         };
         plan.changes.extend(amended);
-        plan.findings.extend(role_findings(&asking, keys));
+        plan.findings.extend(role_findings(&asking, keys, guardrails));
         let mut claimant: Option<Claimant> = None;
         for grant in &asking.tags.grants {
-            let Some(workload) = grant.subject.workload() else { continue };
             let meant = targets(snapshot, keys, &asking, grant, &mut plan.findings);
             if meant.is_empty() {
                 continue;
@@ -48,33 +47,35 @@ pub fn plan_sweep(
             for cluster in meant {
                 claimed.entry(&cluster.id).or_default().push(claims.len());
             }
-            claims.push((workload, claimant.clone()));
+            claims.push((grant.clone(), claimant.clone()));
         }
     }
     for cluster in snapshot.clusters.values().filter(|cluster| cluster.is_enrolled(keys)) {
-        let mut wanted: BTreeMap<&Workload, Vec<&Claimant>> = BTreeMap::new();
-        for (workload, claimant) in
-            claimed.remove(&cluster.id).iter().flatten().filter_map(|n| claims.get(*n))
-        {
-            let claimants = wanted.entry(workload).or_default();
+        let here: Vec<usize> = claimed.remove(&cluster.id).unwrap_or_default();
+        let here = || here.iter().filter_map(|number| claims.get(*number));
+        let patterned = here().filter(|(grant, _)| grant.subject.is_pattern());
+        let patterned: Vec<_> = patterned.map(|(grant, claimant)| (&grant.subject, claimant)).collect();
+        let mut named: BTreeMap<Workload, Vec<&Claimant>> = BTreeMap::new();
+        for (grant, claimant) in here() {
+            let Some(workload) = grant.subject.workload() else { continue };
+            let claimants = named.entry(workload).or_default();
             // Two of a role's grants may say the same.
             if claimants.last().is_none_or(|last| last.role.arn != claimant.role.arn) {
                 claimants.push(claimant);
             }
         }
-        let cut = stretches(&wanted, part_bytes);
-        plan.findings.extend(cut.left_out.into_iter().map(|(workload, role)| {
-            Finding {
-                kind: FindingKind::Conflict,
-                role: Some(role.arn.clone()),
-                cluster: Some(cluster.id.clone()),
-                workload: Some(workload),
-                grant: None,
-                reason:
-                    "more roles ask for this service account than a sweep compares: who has it keeps it, and \
-                     otherwise the oldest come first; a service account has one role on a cluster"
-                        .to_owned(),
-            }
+        let cut = stretches(named, &patterned, part_bytes);
+        plan.findings.extend(cut.left_out.into_iter().map(|(workload, role)| Finding {
+            kind: FindingKind::Conflict,
+            role: Some(role.arn.clone()),
+            cluster: Some(cluster.id.clone()),
+            reason: format!(
+                "more roles ask for {} than a sweep compares: who has it keeps it, and otherwise the oldest come \
+                 first; a service account has one role on a cluster",
+                if workload.is_some() { "this service account" } else { "what its pattern means" },
+            ),
+            workload,
+            grant: None,
         }));
         let count = cut.stretches.len();
         for (number, (stretch, roles)) in (1..).zip(cut.stretches) {

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::fixtures::{cluster, cluster_id, foreign, ours, role, snapshot};
 use crate::{Guardrails, Role, TagKeys};
@@ -8,6 +10,7 @@ mod changes;
 mod guardrails;
 mod oracle;
 mod orphans;
+mod patterns;
 mod refusals;
 mod roles;
 mod trust;

@@ -3,7 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::fixtures::{cluster, foreign, ours, role, snapshot};
+use crate::accounts::{Namespaces, SeenAccounts, ServiceAccounts};
+use crate::fixtures::{cluster, cluster_id, foreign, ours, role, snapshot};
 use crate::model::Workloads;
 use crate::outcome::FollowUp;
 use crate::plan::{Plan, plan_grants, plan_sweep};
@@ -291,4 +292,48 @@ fn after_as_many_sweeps_as_rounds_each_association_was_described_once() {
     assert!(seen.len() == ids.len() && seen.values().all(|times| *times == 1));
     assert!(shares.iter().all(|share| (8..40).contains(share)), "{shares:?}");
     assert_eq!((Round::at(0, 0, 24), Round::at(0, 3_600, 0)), (None, None));
+}
+
+/// What a part's roles make of its stretch is what all roles make of the whole, cut there.
+#[test]
+fn whoever_competes_for_a_service_account_is_in_one_part() {
+    let asking = |name: &str, grant: &str, born: i64| role(name).grant(grant).trusting().born(born);
+    let mut roles = vec![
+        asking("everywhere", "_/_@prod-eu", 9),
+        asking("teams", "team-_/_@prod-eu", 5),
+        asking("job", "team-b/job-_@prod-eu", 4),
+        asking("last", "zz/_@prod-eu", 3),
+        asking("same-name", "_/api@prod-eu", 2),
+    ];
+    roles.extend((0..40_i64).map(|number| {
+        let team = ["a", "b", "c", "d", "e", "f", "g", "h"][usize::try_from(number % 8).unwrap()];
+        asking(&format!("named-{number}"), &format!("team-{team}/api@prod-eu"), 100 + number)
+    }));
+    let mut world = snapshot([], [cluster("prod-eu")], []);
+    world.roles = roles.into_iter().map(|role| (role.arn.clone(), role)).collect();
+    let accounts = ["a/api", "team-a/api", "team-a/x", "team-b/job-1", "team-b/job-2", "team-c/api", "zz/zz"];
+    let there = accounts.iter().map(|name| foreign("prod-eu", name).workload).collect();
+    let seen = SeenAccounts::new(Namespaces::All, there);
+    let id = cluster_id("prod-eu");
+    world.service_accounts.insert(id.clone(), ServiceAccounts::Seen(seen));
+    let (keys, guardrails) = (TagKeys::default(), Guardrails::default());
+    let whole = plan_grants(&world, &keys, &guardrails).changes;
+    // And six that are named and not there.
+    assert_eq!(whole.len(), accounts.len() + 6);
+    for bytes in [100_000, 4_500, 3_500, 3_000] {
+        let parts = parts(&world, bytes);
+        let (mut made, count) = (Vec::new(), parts.len());
+        for part in parts {
+            let mut view = world.clone();
+            view.scope.clusters = Some([id.clone()].into());
+            view.scope.workloads = Workloads::Stretch(part.stretch.clone());
+            view.roles = part.roles.iter().map(|role| (role.arn.clone(), Role::clone(role))).collect();
+            made.extend(plan_grants(&view, &keys, &guardrails).changes);
+        }
+        made.sort_by_key(|change| change.workload().cloned());
+        let mut whole = whole.clone();
+        whole.sort_by_key(|change| change.workload().cloned());
+        assert_eq!(made, whole, "{bytes} bytes, {count} parts");
+        assert!(count > 1 || bytes > 50_000, "{bytes} bytes");
+    }
 }

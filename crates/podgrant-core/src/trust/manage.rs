@@ -16,8 +16,8 @@ use std::ops::Range;
 use serde_json::Value;
 
 use super::{MISSING_STATEMENT, PODS_ACTIONS, PODS_PRINCIPAL, TrustPolicy, Use, one_or_many};
-use crate::names::{RoleArn, Workload};
-use crate::subject::ClusterSelector;
+use crate::names::{Namespace, RoleArn};
+use crate::subject::{ClusterSelector, Pattern};
 use crate::tags::Grant;
 
 /// How the Sid of every statement of ours begins. A Sid holds nothing but ASCII
@@ -50,8 +50,8 @@ pub struct Wanted<'a> {
     pub role: &'a RoleArn,
     /// Conditions on session tags can't hold without session tags.
     pub session_tags_off: bool,
-    /// All that the role's tags ask for, whichever clusters are in view. Namespace and
-    /// service account patterns are passed over.
+    /// All that the role's tags ask for, whichever clusters are in view. Patterns are written as patterns: whoever
+    /// they come to mean is trusted, and gets nothing without an association.
     pub grants: &'a [Grant],
     /// Whether more may need the policy than `grants` says: a part of the tags does not
     /// parse, or something that they no longer ask for still stands. Then, and beside a
@@ -75,9 +75,6 @@ pub fn amended(policy: &str, wanted: &Wanted<'_>) -> Result<Option<String>, Stri
     let Some(first) = before.first() else { return Ok(None) };
     let document = Document::read(policy)?;
     let statements = wanted.statements();
-    if statements.is_empty() {
-        return Err("no grant of the role names a service account".to_owned());
-    }
     let text = document.with(&statements, wanted.in_doubt());
     let after = refused(&text);
     // Where one use is denied, the others are served.
@@ -148,18 +145,27 @@ pub fn subjects(policy: &str) -> BTreeSet<String> {
     for statement in one_or_many(document.get("Statement")).into_iter().filter(|value| is_ours(value)) {
         let wanted = |operator: &str, key: &str| {
             let wanted = statement.get("Condition").and_then(|block| block.get(operator)?.get(key));
-            let wanted: Vec<&str> = one_or_many(wanted).into_iter().filter_map(Value::as_str).collect();
-            if wanted.is_empty() { vec!["_"] } else { wanted }
+            one_or_many(wanted).into_iter().filter_map(Value::as_str).collect::<Vec<&str>>()
         };
-        for namespace in wanted("StringEquals", NAMESPACE) {
-            for service_account in wanted("StringEquals", SERVICE_ACCOUNT) {
-                for arn in wanted("ArnLike", SOURCE_ARN) {
+        for namespace in in_the_words_of_a_grant(&wanted, NAMESPACE) {
+            for service_account in in_the_words_of_a_grant(&wanted, SERVICE_ACCOUNT) {
+                let arns = wanted("ArnLike", SOURCE_ARN);
+                for arn in if arns.is_empty() { vec!["_"] } else { arns } {
                     subjects.insert(format!("{namespace}/{service_account}@{}", cluster_of(arn)));
                 }
             }
         }
     }
     subjects
+}
+
+/// The names that a condition asks for, with `_` where it has `*`.
+fn in_the_words_of_a_grant<'a>(wanted: &impl Fn(&str, &str) -> Vec<&'a str>, key: &str) -> Vec<String> {
+    let (exact, like) = (wanted("StringEquals", key), wanted("StringLike", key));
+    if exact.is_empty() && like.is_empty() {
+        return vec!["_".to_owned()];
+    }
+    exact.iter().chain(&like).map(|name| name.replace('*', "_")).collect()
 }
 
 /// A cluster as a grant names it.
@@ -189,32 +195,32 @@ type Conditions = BTreeMap<(&'static str, &'static str), BTreeSet<String>>;
 
 impl Wanted<'_> {
     fn in_doubt(&self) -> bool {
-        self.in_doubt || self.grants.iter().any(|grant| grant.subject.workload().is_none())
+        self.in_doubt || self.grants.iter().any(|grant| grant.subject.is_pattern())
     }
 
     /// One for each namespace, or one for all where session tags are off: nothing
     /// tells namespaces apart then.
     fn statements(&self) -> Vec<Conditions> {
-        let exact = self.grants.iter().filter_map(|grant| Some((grant, grant.subject.workload()?)));
-        let mut namespaces: BTreeMap<Option<String>, Vec<(&Grant, Workload)>> = BTreeMap::new();
-        for (grant, workload) in exact {
-            let namespace = (!self.session_tags_off).then(|| workload.namespace.to_string());
-            namespaces.entry(namespace).or_default().push((grant, workload));
+        let mut namespaces: BTreeMap<Option<&Pattern<Namespace>>, Vec<&Grant>> = BTreeMap::new();
+        for grant in self.grants {
+            let namespace = (!self.session_tags_off).then_some(&grant.subject.namespace);
+            namespaces.entry(namespace).or_default().push(grant);
         }
         namespaces.into_iter().map(|(namespace, grants)| self.conditions(namespace, &grants)).collect()
     }
 
-    fn conditions(&self, namespace: Option<String>, grants: &[(&Grant, Workload)]) -> Conditions {
+    fn conditions(&self, namespace: Option<&Pattern<Namespace>>, grants: &[&Grant]) -> Conditions {
         let mut conditions = Conditions::from([(
             ("StringEquals", SOURCE_ACCOUNT),
             BTreeSet::from([self.role.account().to_owned()]),
         )]);
         if let Some(namespace) = namespace {
-            let accounts = grants.iter().map(|(_, workload)| workload.service_account.to_string());
-            conditions.insert(("StringEquals", NAMESPACE), BTreeSet::from([namespace]));
-            conditions.insert(("StringEquals", SERVICE_ACCOUNT), accounts.collect());
+            let accounts: Vec<_> = grants.iter().map(|grant| &grant.subject.service_account).collect();
+            conditions.insert((operator(&[namespace]), NAMESPACE), [like(namespace)].into());
+            let names = accounts.iter().map(|account| like(account)).collect();
+            conditions.insert((operator(&accounts), SERVICE_ACCOUNT), names);
         }
-        let clusters = grants.iter().map(|(grant, _)| self.cluster_arn(&grant.subject.clusters));
+        let clusters = grants.iter().map(|grant| self.cluster_arn(&grant.subject.clusters));
         if let Some(clusters) = clusters.collect::<Option<BTreeSet<String>>>() {
             conditions.insert(("ArnLike", SOURCE_ARN), clusters);
         }
@@ -230,6 +236,20 @@ impl Wanted<'_> {
         };
         let partition = self.role.as_str().split(':').nth(1).unwrap_or("aws");
         Some(format!("arn:{partition}:eks:{region}:{}:cluster/{name}", self.role.account()))
+    }
+}
+
+/// How names are compared, some of which may be patterns.
+fn operator<N>(names: &[&Pattern<N>]) -> &'static str {
+    let patterned = names.iter().any(|name| matches!(name, Pattern::Prefix(_)));
+    if patterned { "StringLike" } else { "StringEquals" }
+}
+
+/// A name as IAM writes it: a Kubernetes name holds neither `*` nor `?`.
+fn like<N: AsRef<str>>(name: &Pattern<N>) -> String {
+    match name {
+        Pattern::Exact(name) => name.as_ref().to_owned(),
+        Pattern::Prefix(prefix) => format!("{prefix}*"),
     }
 }
 
@@ -280,7 +300,7 @@ fn covered(statement: &Value, conditions: &Conditions) -> bool {
 fn read_conditions(block: &Value) -> Option<BTreeMap<(&str, &str), BTreeSet<&str>>> {
     let mut conditions = BTreeMap::new();
     for (operator, keys) in block.as_object()? {
-        if !["StringEquals", "ArnLike"].contains(&operator.as_str()) {
+        if !["StringEquals", "StringLike", "ArnLike"].contains(&operator.as_str()) {
             return None;
         }
         for (key, values) in keys.as_object()? {

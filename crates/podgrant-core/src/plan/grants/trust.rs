@@ -1,12 +1,13 @@
 //! Whether a role trusts EKS Pod Identity as its grants need, and what mends it.
 
-use super::{Asking, SESSION_TAGS, Standing, TARGET_ROLE, targets};
+use super::{Asking, SESSION_TAGS, Standing, TARGET_ROLE, meant_accounts, targets};
 use crate::guardrails::{Guardrails, Ruling};
 use crate::mark::Mark;
 use crate::model::{Association, Cluster, Snapshot, Workloads};
 use crate::names::Workload;
 use crate::outcome::{Finding, FindingKind};
 use crate::plan::Change;
+use crate::subject::Pattern;
 use crate::tags::{Grant, TagKeys};
 use crate::trust::manage::{self, Wanted};
 use crate::trust::{TrustPolicy, Use};
@@ -41,25 +42,26 @@ pub(in crate::plan) fn manage_trust(
         asking.unmanaged = Some("a guardrail refuses the role".to_owned());
         return None;
     }
-    let refused = |grant: &&Grant| {
-        let workload = grant.subject.workload();
-        workload.is_some_and(|workload| guardrails.namespace_refusal(&workload.namespace).is_some())
+    let refused = |grant: &&Grant| match &grant.subject.namespace {
+        Pattern::Exact(namespace) => guardrails.namespace_refusal(namespace).is_some(),
+        Pattern::Prefix(_) => false,
     };
     let grants: Vec<Grant> = asking.tags.grants.iter().filter(|grant| !refused(grant)).cloned().collect();
-    if grants.len() < asking.tags.grants.len() && grants.iter().all(|g| g.subject.workload().is_none()) {
+    if grants.is_empty() && !asking.tags.grants.is_empty() {
         asking.unmanaged = Some("a guardrail refuses every service account that it names".to_owned());
         return None;
     }
     let mut places = Vec::new();
     for grant in &grants {
-        let Some(workload) = grant.subject.workload() else { continue };
-        if !snapshot.scope.workloads.holds(&workload) {
-            continue;
-        }
         for cluster in targets(snapshot, keys, asking, grant, &mut Vec::new()) {
-            let standing = standing.and_then(|standing| standing.get(&(&cluster.id, &workload)));
-            let holder = standing.and_then(|association| association.managed());
-            places.push((asking.session_tags_off(keys, holder), cluster, workload.clone()));
+            for workload in meant_accounts(snapshot, guardrails, &asking.tags, grant, cluster) {
+                if !snapshot.scope.workloads.holds(&workload) {
+                    continue;
+                }
+                let standing = standing.and_then(|standing| standing.get(&(&cluster.id, &workload)));
+                let holder = standing.and_then(|association| association.managed());
+                places.push((asking.session_tags_off(keys, holder), cluster, workload));
+            }
         }
     }
     let mut uses: Vec<Use<'_>> = places

@@ -398,7 +398,7 @@ fn what_others_made_is_no_business_of_a_guardrail() {
 
 #[test]
 fn a_withdrawal_is_confirmed_by_what_is_so_then() {
-    let clusters = snapshot([], [cluster("prod-eu")], []).clusters;
+    let view = snapshot([], [cluster("prod-eu")], []);
     let standing = ours(&payments(), "prod-eu", PROD);
     let in_system = ours(&payments(), "prod-eu", SYSTEM);
     let system = payments().grant(SYSTEM);
@@ -415,7 +415,7 @@ fn a_withdrawal_is_confirmed_by_what_is_so_then() {
     ];
     for (association, role, expected) in cases {
         let goes = |guardrails: &Guardrails| {
-            still_goes(association, Some(role.clone()), &clusters, &TagKeys::default(), guardrails)
+            still_goes(association, Some(role.clone()), &view, &TagKeys::default(), guardrails)
         };
         assert_eq!(goes(&withdrawing()), expected, "{:?} {:?}", role.powers, role.tags);
         // Where they are reported, only what nobody asks for goes.

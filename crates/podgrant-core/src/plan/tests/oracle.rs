@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::accounts::{Namespaces, SeenAccounts, ServiceAccounts};
 use crate::model::AssociationRecord;
 use crate::trust::manage::keeps_what_is_not_ours;
 use crate::trust::{TrustPolicy, Use};
@@ -12,6 +13,8 @@ use crate::{Association, Limits, OnRefused, Powers, RoleArn, guard};
 const ROLES: [&str; 3] = ["ann", "bob", "cyd"];
 const CLUSTERS: [&str; 3] = ["eu-west-1/prod", "us-east-1/prod", "eu-west-1/test"];
 const WORKLOADS: [&str; 3] = ["a/x", "a/y", "b/x"];
+/// What a grant may say before the `@`: [`WORKLOADS`], and patterns.
+const SUBJECTS: [&str; 6] = ["a/x", "a/y", "b/x", "a/_", "_/x", "b/x_"];
 /// What a grant may say after the `@`, and which of [`CLUSTERS`] it means; `None`
 /// where the name means two clusters and is refused.
 const SELECTORS: [(&str, Option<&[usize]>); 6] = [
@@ -22,6 +25,9 @@ const SELECTORS: [(&str, Option<&[usize]>); 6] = [
     ("env=live", Some(&[0, 1])),
     ("gone", Some(&[])),
 ];
+
+/// Which of [`CLUSTERS`] it matches, whether it is ambiguous or not.
+const MEANT: [&[usize]; 6] = [&[0, 1, 2], &[0, 1], &[2], &[1], &[0, 1], &[]];
 
 /// Which of [`CLUSTERS`] a trust policy of ours allows for a selector: by their names, whether those are
 /// ambiguous or not, and all of them where it names none.
@@ -45,7 +51,7 @@ struct RoleDrawn {
     bad_target: bool,
     session_tags_off: bool,
     born: i64,
-    /// Indices of [`WORKLOADS`] and [`SELECTORS`].
+    /// Indices of [`SUBJECTS`] and [`SELECTORS`].
     grants: Vec<(usize, usize)>,
     powers: Powers,
 }
@@ -87,12 +93,19 @@ struct World {
     /// For each cluster, for each workload.
     standing: Vec<StandingDrawn>,
     guardrails: GuardrailsDrawn,
+    /// For each cluster: whether it was looked into.
+    seen: Vec<bool>,
+    /// For each place: whether its service account is there.
+    there: Vec<bool>,
+    /// For each place: whether an earlier look missed it.
+    missed: Vec<bool>,
 }
 
 /// In place of a place: the last that the role has.
 const WHAT_IT_HOLDS: usize = usize::MAX;
 
 fn world() -> impl Strategy<Value = World> {
+    let subject = prop_oneof![3 => 0..3_usize, 2 => 3..SUBJECTS.len()];
     let role = (
         prop::bool::weighted(0.8),
         prop::bool::weighted(0.2),
@@ -107,7 +120,7 @@ fn world() -> impl Strategy<Value = World> {
         prop::bool::weighted(0.1),
         any::<bool>(),
         0..2_i64,
-        prop::collection::vec((0..3_usize, 0..SELECTORS.len()), 0..4),
+        prop::collection::vec((subject, 0..SELECTORS.len()), 0..4),
         powers(),
     )
         .prop_map(
@@ -152,8 +165,11 @@ fn world() -> impl Strategy<Value = World> {
         prop::collection::vec(prop::bool::weighted(0.85), 3),
         prop::collection::vec(standing, 9),
         guardrails(),
+        prop::collection::vec(prop::bool::weighted(0.8), 3),
+        prop::collection::vec(prop::bool::weighted(0.7), 9),
+        prop::collection::vec(any::<bool>(), 9),
     )
-        .prop_map(|(mut roles, open, standing, guardrails)| {
+        .prop_map(|(mut roles, open, standing, guardrails, seen, there, missed)| {
             let held = |number: usize| {
                 standing.iter().rposition(
                     |standing| matches!(standing, StandingDrawn::Ours { role, .. } if *role == number),
@@ -164,7 +180,7 @@ fn world() -> impl Strategy<Value = World> {
                     drawn.once_trusted = held(number);
                 }
             }
-            World { roles, open, standing, guardrails }
+            World { roles, open, standing, guardrails, seen, there, missed }
         })
 }
 
@@ -179,8 +195,7 @@ fn powers() -> impl Strategy<Value = Powers> {
 }
 
 fn guardrails() -> impl Strategy<Value = GuardrailsDrawn> {
-    // Of three service accounts, no role can name more than three.
-    let max = prop_oneof![1 => Just(1), 1 => Just(2), 4 => Just(3)];
+    let max = prop_oneof![1 => Just(1), 1 => Just(2), 2 => Just(3), 2 => Just(4)];
     (any::<bool>(), prop::bool::weighted(0.8), max, any::<bool>()).prop_map(
         |(namespace_refused, refuse_administrators, max_service_accounts, withdraw)| GuardrailsDrawn {
             namespace_refused,
@@ -225,7 +240,7 @@ impl World {
     /// What guardrails say to a role, wherever it asks.
     fn word_to(&self, role: usize) -> Word {
         let (drawn, limits) = (&self.roles[role], &self.guardrails);
-        let named: BTreeSet<usize> = drawn.grants.iter().map(|(workload, _)| *workload).collect();
+        let named: BTreeSet<usize> = drawn.grants.iter().map(|(subject, _)| *subject).collect();
         match drawn.powers {
             _ if named.len() > limits.max_service_accounts => Word::No,
             _ if !limits.refuse_administrators => Word::Yes,
@@ -240,16 +255,80 @@ impl World {
         self.guardrails.namespace_refused && WORKLOADS[workload].starts_with(REFUSED_NAMESPACE)
     }
 
-    fn word(&self, role: usize, workload: usize) -> Word {
-        if self.refuses(workload) { Word::No } else { self.word_to(role) }
+    /// What guardrails say to the best that a role has to say for a place.
+    fn word(&self, role: usize, place: usize) -> Word {
+        match self.word_to(role) {
+            _ if self.refuses(place % 3) => Word::No,
+            Word::Yes | Word::Later if !self.names(role, place) && self.crowds(role, place / 3) => {
+                Word::Doubt
+            }
+            word => word,
+        }
+    }
+
+    /// The places on a cluster that a grant means, by its name or by its pattern, whether anything is there or not.
+    fn asked(&self, role: usize, patterned: bool) -> impl Iterator<Item = usize> {
+        let drawn = &self.roles[role];
+        let grants =
+            drawn.grants.iter().filter(move |(subject, _)| drawn.exists && (*subject >= 3) == patterned);
+        grants.flat_map(|(subject, selector)| {
+            let clusters = SELECTORS[*selector].1.unwrap_or_default().iter();
+            clusters.flat_map(|cluster| {
+                (0..3)
+                    .filter(|workload| means(*subject, *workload))
+                    .map(move |workload| cluster * 3 + workload)
+            })
+        })
+    }
+
+    fn names(&self, role: usize, place: usize) -> bool {
+        self.asked(role, false).any(|asked| asked == place)
+    }
+
+    /// Whether a pattern of a role means a place.
+    fn matches(&self, role: usize, place: usize) -> bool {
+        self.asked(role, true).any(|asked| asked == place)
+    }
+
+    fn has(&self, role: usize, place: usize) -> bool {
+        matches!(self.standing[place], StandingDrawn::Ours { role: holder, .. } if holder == role)
+    }
+
+    /// Whether a role's pattern comes to claim a place.
+    fn reaches(&self, role: usize, place: usize) -> bool {
+        self.matches(role, place)
+            && self.seen[place / 3]
+            && self.there[place]
+            && (!self.refuses(place % 3) || self.has(role, place))
+    }
+
+    /// Whether too many share a role on a cluster by its patterns.
+    fn crowds(&self, role: usize, cluster: usize) -> bool {
+        let named =
+            self.roles[role].grants.iter().map(|(subject, _)| *subject).filter(|subject| *subject < 3);
+        // Ambiguous or not.
+        let meant = self.roles[role].grants.iter().flat_map(|(subject, selector)| {
+            (0..3).filter(move |workload| {
+                *subject >= 3 && MEANT[*selector].contains(&cluster) && means(*subject, *workload)
+            })
+        });
+        let meant = meant.filter(|w| self.seen[cluster] && self.there[cluster * 3 + w] && !self.refuses(*w));
+        named.chain(meant).collect::<BTreeSet<_>>().len() > self.guardrails.max_service_accounts
+    }
+
+    /// Whether it may well ask for a place that it has: where it can't be seen, or not for the first time.
+    fn may_ask(&self, role: usize, place: usize) -> bool {
+        self.matches(role, place) && (!self.seen[place / 3] || (!self.there[place] && !self.missed[place]))
     }
 
     fn asks(&self, role: usize, place: usize) -> bool {
-        let (cluster, workload) = (place / 3, place % 3);
-        self.roles[role].exists
-            && self.roles[role].grants.iter().any(|(w, selector)| {
-                *w == workload && SELECTORS[*selector].1.is_some_and(|clusters| clusters.contains(&cluster))
-            })
+        self.names(role, place) || self.reaches(role, place)
+    }
+
+    /// Of those that may have a place: a name goes before a pattern, then the older role.
+    fn heir(&self, place: usize) -> Option<usize> {
+        let able = (0..3).filter(|role| self.may_have(*role, place));
+        able.min_by_key(|role| (!self.names(*role, place), self.roles[*role].born, *role))
     }
 
     /// Whether a role that asks for a place, and is or may yet be allowed to, is trusted there: now, after this
@@ -267,24 +346,39 @@ impl World {
         self.asks(role, place)
             && self.trusts(role, place)
             && !self.roles[role].bad_target
-            && self.word(role, place % 3) == Word::Yes
+            && self.word(role, place) == Word::Yes
     }
 
-    /// Whether what podgrant may write lets a role in here: one statement for each namespace, with all the service
-    /// accounts and all the clusters that are asked for in it.
+    /// Whether what podgrant may write lets a role in here: one statement for each namespace, or pattern of them, with
+    /// all the service accounts and all the clusters that are asked for in it.
     fn may_come_to_trust(&self, role: usize, place: usize) -> bool {
         let (cluster, workload, drawn) = (place / 3, place % 3, &self.roles[role]);
-        let namespace = |workload: usize| WORKLOADS[workload].split('/').next();
-        let mut beside = drawn.grants.iter().filter(|(w, _)| {
-            !self.refuses(*w) && (drawn.session_tags_off || namespace(*w) == namespace(workload))
-        });
+        let namespace = |subject: usize| SUBJECTS[subject].split('/').next().unwrap();
+        let refused =
+            |subject: usize| self.guardrails.namespace_refused && namespace(subject) == REFUSED_NAMESPACE;
+        let grants = || drawn.grants.iter().filter(|(subject, _)| !refused(*subject));
+        let lets_in = |named: &&(usize, usize)| {
+            (drawn.session_tags_off || means(named.0, workload))
+                && grants().any(|(beside, selector)| {
+                    (drawn.session_tags_off || namespace(*beside) == namespace(named.0))
+                        && TRUSTED[*selector].contains(&cluster)
+                })
+        };
         drawn.manage
             && !drawn.sealed
             && !drawn.bad_target
             && self.word_to(role) == Word::Yes
-            && (drawn.session_tags_off
-                || drawn.grants.iter().any(|(w, _)| *w == workload && !self.refuses(*w)))
-            && beside.any(|(_, selector)| TRUSTED[*selector].contains(&cluster))
+            && grants().any(|named| lets_in(&named))
+    }
+}
+
+/// Whether what stands before the `@` means one of [`WORKLOADS`].
+fn means(subject: usize, workload: usize) -> bool {
+    match subject {
+        0..3 => subject == workload,
+        3 => workload < 2,
+        4 => workload != 1,
+        _ => workload == 2,
     }
 }
 
@@ -300,7 +394,7 @@ fn built(world: &World) -> Snapshot {
         let mut value: Vec<String> = drawn
             .grants
             .iter()
-            .map(|(workload, selector)| format!("{}@{}", WORKLOADS[*workload], SELECTORS[*selector].0))
+            .map(|(subject, selector)| format!("{}@{}", SUBJECTS[*subject], SELECTORS[*selector].0))
             .collect();
         if drawn.bad_grant {
             value.push("nonsense".to_owned());
@@ -351,6 +445,16 @@ fn built(world: &World) -> Snapshot {
         }
         view.clusters.insert(built.id.clone(), built);
     }
+    for (number, name) in CLUSTERS.iter().enumerate().filter(|(number, _)| world.seen[*number]) {
+        let there = (0..3).filter(|workload| world.there[number * 3 + workload]);
+        let there = there.map(|workload| foreign(name, WORKLOADS[workload]).workload).collect();
+        let seen = ServiceAccounts::Seen(SeenAccounts::new(Namespaces::All, there));
+        view.service_accounts.insert(cluster_id(name), seen);
+    }
+    for place in (0..9).filter(|place| world.missed[*place]) {
+        let missed = foreign(CLUSTERS[place / 3], WORKLOADS[place % 3]);
+        view.accounts_missed.insert((missed.cluster, missed.workload));
+    }
     for (place, drawn) in world.standing.iter().enumerate() {
         let (on, workload) = (CLUSTERS[place / 3], WORKLOADS[place % 3]);
         // By a tag that nobody has now: what it says must not matter.
@@ -399,12 +503,17 @@ fn with_statement_of_ours(policy: &str, place: usize) -> String {
 /// stands must stay as it is.
 fn rightful(world: &World, place: usize) -> Option<Option<usize>> {
     let (cluster, workload) = (place / 3, place % 3);
+    let heir = world.heir(place);
     let holder = match world.standing[place] {
         StandingDrawn::Nothing => None,
         StandingDrawn::Ours { role, labelled, .. } => Some((role, labelled)),
         // Adopted by the role that it has, and by no other.
         StandingDrawn::Theirs { grants } => {
-            let adopts = |role: &usize| world.roles[*role].adopt && world.may_have(*role, place);
+            let named = heir.is_some_and(|heir| world.names(heir, place));
+            let adopts = |role: &usize| {
+                let first = world.names(*role, place) || !named;
+                world.roles[*role].adopt && world.may_have(*role, place) && first
+            };
             return grants.filter(adopts).filter(|_| world.open[cluster]).map(Some);
         }
         StandingDrawn::Owned { .. } => return None,
@@ -415,28 +524,31 @@ fn rightful(world: &World, place: usize) -> Option<Option<usize>> {
     if let Some((role, labelled)) = holder {
         let drawn = &world.roles[role];
         let trusted = world.trusts(role, place) || !drawn.made_again;
-        let word = world.word(role, workload);
+        let word = world.word(role, place);
         let goes = word == Word::No && world.guardrails.withdraw;
+        // What names it goes before what means it by a pattern.
+        let outranked = !world.names(role, place) && heir.is_some_and(|heir| world.names(heir, place));
         if world.asks(role, place) && trusted {
             match word {
-                Word::Yes => return Some(Some(role)),
+                Word::Yes if !outranked => return Some(Some(role)),
                 // As it stands, by whatever tag and with whatever setting.
-                Word::Later => return None,
-                Word::Doubt | Word::No if !drawn.made_again && !goes => return None,
-                Word::Doubt | Word::No => {}
+                Word::Later if !outranked => return None,
+                Word::Doubt | Word::No if !drawn.made_again && !goes && !outranked => return None,
+                _ => {}
             }
         }
-        let refused_as_ambiguous = drawn
-            .grants
-            .iter()
-            .any(|(w, selector)| *w == workload && SELECTORS[*selector].1.is_none() && cluster < 2);
+        let refused_as_ambiguous = drawn.grants.iter().any(|(subject, selector)| {
+            means(*subject, workload) && SELECTORS[*selector].1.is_none() && cluster < 2
+        });
         let bad_tag = drawn.bad_grant && !drawn.made_again && !labelled;
         if drawn.exists && (bad_tag || refused_as_ambiguous) && !goes {
             return None;
         }
+        let goes_to_a_name = heir.is_some_and(|heir| world.names(heir, place));
+        if world.may_ask(role, place) && !goes && !goes_to_a_name {
+            return None;
+        }
     }
-    let others: Vec<usize> = (0..3).filter(|role| world.may_have(*role, place)).collect();
-    let heir = others.into_iter().min_by_key(|role| (world.roles[*role].born, *role));
     match (holder, heir) {
         // Left to clean-up-orphans.
         (Some((role, _)), None) if !world.roles[role].exists => None,
@@ -709,11 +821,14 @@ proptest! {
             for change in decide(duty, &before).changes().iter().filter(|c| c.takes_away()) {
                 let role = index_of(&change.existing().unwrap().mark.as_ref().unwrap().role_arn);
                 let (place, drawn) = (place_of(change), &world.roles[role]);
-                let word = world.word(role, place % 3);
+                let word = world.word(role, place);
+                let outranked = !world.names(role, place)
+                    && world.heir(place).is_some_and(|heir| world.names(heir, place));
                 let expelled = word == Word::No && world.guardrails.withdraw;
                 let unheard = drawn.made_again && matches!(word, Word::No | Word::Doubt);
                 let distrusted = drawn.made_again && !world.trusts(role, place);
-                prop_assert!(!world.asks(role, place) || distrusted || unheard || expelled, "{}", change);
+                let asks = world.asks(role, place) || world.may_ask(role, place);
+                prop_assert!(!asks || outranked || distrusted || unheard || expelled, "{}", change);
             }
         }
     }
@@ -725,7 +840,7 @@ proptest! {
             let role = change.role().map(index_of);
             match change {
                 Change::Create { .. } | Change::Update { .. } | Change::Adopt { .. } => {
-                    prop_assert_eq!(world.word(role.unwrap(), place_of(change) % 3), Word::Yes, "{}", change);
+                    prop_assert_eq!(world.word(role.unwrap(), place_of(change)), Word::Yes, "{}", change);
                 }
                 Change::AmendTrust { .. } => {
                     let (role, drawn) = (role.unwrap(), &world.roles[role.unwrap()]);
@@ -783,8 +898,16 @@ proptest! {
         for change in decide(grants_of(&world), &view).changes().iter().filter(|c| c.takes_away()) {
             let standing = change.existing().unwrap();
             let role = view.roles.get(&standing.mark.as_ref().unwrap().role_arn);
+            let keys = TagKeys::default();
+            let yields = |role: &Option<Role>, limits: &Guardrails| match change {
+                Change::Update { mark, .. } => {
+                    let heir = &view.roles[&mark.role_arn];
+                    yields_to(standing, role.clone(), heir, &view, &keys, limits)
+                }
+                _ => false,
+            };
             let looked = |role: Option<Role>, limits: &Guardrails| {
-                still_goes(standing, role, &view.clusters, &TagKeys::default(), limits)
+                yields(&role, limits) || still_goes(standing, role, &view, &keys, limits)
             };
             prop_assert!(looked(role.cloned(), &limits(&world)), "{}", change);
             // What goes for an administrator alone does not, where it is not seen to be one.

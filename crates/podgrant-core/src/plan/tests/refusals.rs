@@ -311,26 +311,26 @@ fn patterns_are_refused_aloud_and_keep_what_they_may_mean() {
     let standing = ours(&payments(), "prod-eu", PROD);
     let world = snapshot([pattern.clone()], [cluster("prod-eu")], [standing.clone()]);
     assert_snapshot!(grants(&world), @"
-    ! pattern not expanded: role payments (job-_/api@prod-eu): this version does not expand namespace and service account patterns; name the service account
-    ! pattern not expanded: role payments (payments/_@prod-eu): this version does not expand namespace and service account patterns; name the service account
+    ! pattern not expanded: eu-west-1/prod-eu role payments (job-_/api@prod-eu): the cluster's service accounts are not known: they were not looked at in this pass; what the pattern made stays, and it makes nothing new there: let podgrant look, or name the service accounts
+    ! pattern not expanded: eu-west-1/prod-eu role payments (payments/_@prod-eu): the cluster's service accounts are not known: they were not looked at in this pass; what the pattern made stays, and it makes nothing new there: let podgrant look, or name the service accounts
     Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 2 findings.
     ");
 
     let heir = role("heir").grant(PROD).trusting();
     let world = snapshot([pattern, heir], [cluster("prod-eu")], [standing.clone()]);
     assert_snapshot!(grants(&world), @"
-    ! pattern not expanded: role payments (job-_/api@prod-eu): this version does not expand namespace and service account patterns; name the service account
-    ! pattern not expanded: role payments (payments/_@prod-eu): this version does not expand namespace and service account patterns; name the service account
-    ! conflict: eu-west-1/prod-eu payments/api role heir (payments/api@prod-eu): arn:aws:iam::111122223333:role/payments has this service account, and a tag of it may still ask for it; mend or remove that tag
-    Plan: 0 to create, 0 to update, 0 to delete, 0 unchanged, 0 waiting, 3 findings.
+    ~ eu-west-1/prod-eu  payments/api  role payments -> heir
+    ! pattern not expanded: eu-west-1/prod-eu role payments (job-_/api@prod-eu): the cluster's service accounts are not known: they were not looked at in this pass; what the pattern made stays, and it makes nothing new there: let podgrant look, or name the service accounts
+    ! pattern not expanded: eu-west-1/prod-eu role payments (payments/_@prod-eu): the cluster's service accounts are not known: they were not looked at in this pass; what the pattern made stays, and it makes nothing new there: let podgrant look, or name the service accounts
+    Plan: 0 to create, 1 to update, 0 to delete, 0 unchanged, 0 waiting, 2 findings.
     ");
 
     let elsewhere = role("payments").grant("payments/_@test-eu batch/_@prod-eu").trusting();
     let world = snapshot([elsewhere], [cluster("prod-eu"), cluster("test-eu")], [standing]);
     assert_snapshot!(grants(&world), @"
     - eu-west-1/prod-eu  payments/api  role payments  (grant withdrawn)
-    ! pattern not expanded: role payments (batch/_@prod-eu): this version does not expand namespace and service account patterns; name the service account
-    ! pattern not expanded: role payments (payments/_@test-eu): this version does not expand namespace and service account patterns; name the service account
+    ! pattern not expanded: eu-west-1/prod-eu role payments (batch/_@prod-eu): the cluster's service accounts are not known: they were not looked at in this pass; what the pattern made stays, and it makes nothing new there: let podgrant look, or name the service accounts
+    ! pattern not expanded: eu-west-1/test-eu role payments (payments/_@test-eu): the cluster's service accounts are not known: they were not looked at in this pass; what the pattern made stays, and it makes nothing new there: let podgrant look, or name the service accounts
     Plan: 0 to create, 0 to update, 1 to delete, 0 unchanged, 0 waiting, 2 findings.
     ");
 }

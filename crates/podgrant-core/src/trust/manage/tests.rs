@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::super::tests::{DENY, OIDC, any_json, any_statement, policy};
 use super::*;
+use crate::Workload;
 use crate::fixtures::{cluster, role};
 use crate::model::Cluster;
 use crate::{RoleTags, TagKeys};
@@ -103,7 +104,7 @@ fn there_is_a_statement_for_each_namespace() {
         // One selector by tags, and any cluster may match it tomorrow.
         "payments/api@prod-eu payments/worker@env=prod",
         "payments/api@prod-eu payments/api@test-eu",
-        // Not expanded, and so not covered.
+        // Patterns as IAM writes them.
         "payments/api@prod-eu payments/job-_@prod-eu batch_/x@_ _/_@_",
     ];
     let lines: Vec<String> = values
@@ -125,7 +126,9 @@ fn there_is_a_statement_for_each_namespace() {
     payments/api@prod-eu payments/api@test-eu
     "PodgrantManaged1" {"ArnLike":{"aws:SourceArn":["arn:aws:eks:*:111122223333:cluster/prod-eu","arn:aws:eks:*:111122223333:cluster/test-eu"]},"StringEquals":{"aws:RequestTag/kubernetes-namespace":"payments","aws:RequestTag/kubernetes-service-account":"api","aws:SourceAccount":"111122223333"}}
     payments/api@prod-eu payments/job-_@prod-eu batch_/x@_ _/_@_
-    "PodgrantManaged1" {"ArnLike":{"aws:SourceArn":"arn:aws:eks:*:111122223333:cluster/prod-eu"},"StringEquals":{"aws:RequestTag/kubernetes-namespace":"payments","aws:RequestTag/kubernetes-service-account":"api","aws:SourceAccount":"111122223333"}}
+    "PodgrantManaged1" {"ArnLike":{"aws:SourceArn":"arn:aws:eks:*:111122223333:cluster/prod-eu"},"StringEquals":{"aws:RequestTag/kubernetes-namespace":"payments","aws:SourceAccount":"111122223333"},"StringLike":{"aws:RequestTag/kubernetes-service-account":["api","job-*"]}}
+    "PodgrantManaged2" {"StringEquals":{"aws:SourceAccount":"111122223333"},"StringLike":{"aws:RequestTag/kubernetes-namespace":"*","aws:RequestTag/kubernetes-service-account":"*"}}
+    "PodgrantManaged3" {"StringEquals":{"aws:RequestTag/kubernetes-service-account":"x","aws:SourceAccount":"111122223333"},"StringLike":{"aws:RequestTag/kubernetes-namespace":"batch*"}}
     "#);
     // Nothing tells namespaces apart without session tags: one statement for all, and never twins.
     let off = |value: &str| shown(&asked(value).without_session_tags().passed(BARE));
@@ -190,12 +193,13 @@ fn in_doubt_nothing_is_taken_out() {
     "#);
     // A pattern may mean what an exact grant made.
     let pattern = asked("web/si_@_ ops/x@test-eu").passed(&before);
-    assert_eq!(ours(&pattern).len(), 3);
+    assert_eq!(ours(&pattern).len(), 4);
     // What the new ones allow as well is not kept beside them.
     let wider = asked("payments/job-_@_ payments/api@prod-eu payments/worker@test-eu").passed(&before);
     assert_snapshot!(shown(&wider), @r#"
+    "PodgrantManaged1" {"ArnLike":{"aws:SourceArn":"arn:aws:eks:*:111122223333:cluster/prod-eu"},"StringEquals":{"aws:RequestTag/kubernetes-namespace":"payments","aws:RequestTag/kubernetes-service-account":"api","aws:SourceAccount":"111122223333"}}
     "PodgrantManaged2" {"StringEquals":{"aws:RequestTag/kubernetes-namespace":"web","aws:RequestTag/kubernetes-service-account":"site","aws:SourceAccount":"111122223333"}}
-    "PodgrantManaged1" {"ArnLike":{"aws:SourceArn":["arn:aws:eks:*:111122223333:cluster/prod-eu","arn:aws:eks:*:111122223333:cluster/test-eu"]},"StringEquals":{"aws:RequestTag/kubernetes-namespace":"payments","aws:RequestTag/kubernetes-service-account":["api","worker"],"aws:SourceAccount":"111122223333"}}
+    "PodgrantManaged3" {"StringEquals":{"aws:RequestTag/kubernetes-namespace":"payments","aws:SourceAccount":"111122223333"},"StringLike":{"aws:RequestTag/kubernetes-service-account":["api","job-*","worker"]}}
     "#);
     // Mended, and again in need: as the grants say.
     let mended = asked("payments/api@prod-eu ops/y@test-eu").passed(&mistyped);
