@@ -13,18 +13,21 @@ from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_doc
 POLICIES = pathlib.Path(__file__).parent / "policies"
 ACCOUNT = "111122223333"
 OWN_ROLE = f"arn:aws:iam::{ACCOUNT}:role/podgrant/podgrant-install-agent"
+RECONCILER = f"arn:aws:iam::{ACCOUNT}:role/podgrant/podgrant-reconcile-associations"
 VALUES = {
     "partition": "aws", "account": ACCOUNT, "region": "eu-west-1", "tag_prefix": "podgrant/", "grantable_roles": "pods/*",
     "bus_arn": f"arn:aws:events:eu-west-1:{ACCOUNT}:event-bus/podgrant",
     "key_arn": f"arn:aws:kms:eu-west-1:{ACCOUNT}:key/1",
     "install_agent_role_arn": OWN_ROLE, "install_agent_role_name": "podgrant-install-agent",
+    "reconcile_associations_role_arn": RECONCILER, "reconcile_associations_role_name": "podgrant-reconcile-associations",
 }
 
 # What a function has as shipped, and what deployment options give it more.
 HAS = {
     "install-agent": ["install-agent", "install-agent-access-entries"],
     "install-agent without entries": ["install-agent"],
-    "reconcile-associations": ["reconcile-associations"],
+    "reconcile-associations": ["reconcile-associations", "reconcile-associations-access-entries"],
+    "reconcile-associations without entries": ["reconcile-associations"],
     "clean-up-orphans": ["clean-up-orphans"],
     "clean-up-orphans with DeleteRoles": ["clean-up-orphans", "clean-up-orphans-delete-roles"],
     "clean-up-orphans with its own key": ["clean-up-orphans", "use-the-key"],
@@ -51,6 +54,10 @@ OWN_ENTRY = {
     "eks:principalArn": OWN_ROLE, "eks:kubernetesGroups": ["podgrant"], "eks:accessEntryType": "STANDARD",
 }
 VIEWING = {"eks:principalArn": OWN_ROLE, "eks:policyArn": VIEW, "eks:accessScope": "namespace", "eks:namespaces": ["kube-system"]}
+
+RECONCILERS_ENTRY = f"arn:aws:eks:eu-west-1:{ACCOUNT}:access-entry/prod/role/{ACCOUNT}/podgrant-reconcile-associations/1"
+RECONCILERS_OWN = OWN_ENTRY | {"eks:principalArn": RECONCILER}
+EXPANDING = VIEWING | {"eks:principalArn": RECONCILER, "eks:namespaces": ["batch", "reports"]}
 
 YES, NO = True, False
 
@@ -116,6 +123,30 @@ TABLE = [
     (NO, "reconcile-associations", "eks:TagResource", ASSOCIATION, {}, {"podgrant/managed": "v2"}),
     (NO, "reconcile-associations", "eks:TagResource", CLUSTER, {}, MANAGED),
     (NO, "reconcile-associations", "eks:DeleteAddon", AGENT, MANAGED),
+    # … and one access entry, to see which service accounts a pattern means
+    (YES, "reconcile-associations", "eks:CreateAccessEntry", CLUSTER, {}, MANAGED, RECONCILERS_OWN),
+    (NO, "reconcile-associations", "eks:CreateAccessEntry", CLUSTER, {}, {}, RECONCILERS_OWN),
+    (NO, "reconcile-associations", "eks:CreateAccessEntry", CLUSTER, {}, AND_MORE, RECONCILERS_OWN),
+    (NO, "reconcile-associations", "eks:CreateAccessEntry", CLUSTER, {}, MANAGED, OWN_ENTRY),
+    (NO, "reconcile-associations", "eks:CreateAccessEntry", CLUSTER, {}, MANAGED,
+     RECONCILERS_OWN | {"eks:kubernetesGroups": ["podgrant", "system:masters"]}),
+    (NO, "reconcile-associations", "eks:CreateAccessEntry", CLUSTER, {}, MANAGED, RECONCILERS_OWN | {"eks:username": "admin"}),
+    (NO, "reconcile-associations", "eks:CreateAccessEntry", CLUSTER, {}, MANAGED,
+     RECONCILERS_OWN | {"eks:accessEntryType": "EC2_LINUX"}),
+    (YES, "reconcile-associations", "eks:AssociateAccessPolicy", RECONCILERS_ENTRY, {}, {}, EXPANDING),
+    (YES, "reconcile-associations", "eks:AssociateAccessPolicy", RECONCILERS_ENTRY, {}, {},
+     EXPANDING | {"eks:accessScope": "cluster", "eks:namespaces": []}),
+    (NO, "reconcile-associations", "eks:AssociateAccessPolicy", OTHER_ENTRY, {}, {}, EXPANDING),
+    (NO, "reconcile-associations", "eks:AssociateAccessPolicy", RECONCILERS_ENTRY, {}, {}, EXPANDING | {"eks:principalArn": OWN_ROLE}),
+    (NO, "reconcile-associations", "eks:AssociateAccessPolicy", RECONCILERS_ENTRY, {}, {}, EXPANDING | {"eks:policyArn": ADMIN}),
+    (YES, "reconcile-associations", "eks:DescribeAccessEntry", RECONCILERS_ENTRY),
+    (YES, "reconcile-associations", "eks:TagResource", RECONCILERS_ENTRY, {}, MANAGED),
+    (NO, "reconcile-associations", "eks:TagResource", RECONCILERS_ENTRY),
+    (NO, "reconcile-associations", "eks:TagResource", RECONCILERS_ENTRY, {}, AND_MORE),
+    (NO, "reconcile-associations", "eks:TagResource", OTHER_ENTRY, {}, MANAGED),
+    (NO, "reconcile-associations", "eks:DeleteAccessEntry", RECONCILERS_ENTRY),
+    (NO, "reconcile-associations without entries", "eks:CreateAccessEntry", CLUSTER, {}, MANAGED, RECONCILERS_OWN),
+    (NO, "reconcile-associations without entries", "eks:AssociateAccessPolicy", RECONCILERS_ENTRY, {}, {}, EXPANDING),
     (YES, "reconcile-associations", "iam:PassRole", ROLE, {}, {}, {"iam:PassedToService": "pods.eks.amazonaws.com"}),
     (NO, "reconcile-associations", "iam:PassRole", ROLE, {}, {}, {"iam:PassedToService": "lambda.amazonaws.com"}),
     (NO, "reconcile-associations", "iam:PassRole", ROLE),
@@ -227,7 +258,7 @@ class Table(unittest.TestCase):
             for policy in statements(who):
                 needed.update(s.sid for s in policy if expected and action in s.actions)
         # Reads on everything are told apart from writes by their names alone.
-        reads = {"SeeClustersAndAgents", "SeeRolesClustersAssociations", "SeeOwnAccessEntry"}
+        reads = {"SeeClustersAndAgents", "SeeRolesClustersAssociations"}
         for who in HAS:
             for policy in statements(who):
                 for statement in policy:

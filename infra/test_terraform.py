@@ -56,11 +56,12 @@ class Variables(unittest.TestCase):
         expected = document["Globals"]["Function"]["Environment"]["Variables"]
         text = (ROOT / "infra/terraform/main.tf").read_text()
         got = dict(re.findall(r"^      (PODGRANT_\w+) += (.*)$", text, re.M))
-        (own,) = {
-            tuple(function["Environment"]["Variables"])
+        own = {
+            name
             for function in of_type(document, "AWS::Serverless::Function").values()
+            for name in function["Environment"]["Variables"]
         }
-        self.assertEqual(got.keys(), expected.keys() | set(own))
+        self.assertEqual(got.keys(), expected.keys() | own)
         for name, value in expected.items():
             if value.keys() == {"Ref"} and value["Ref"] in document["Parameters"]:
                 self.assertEqual(got[name], f"var.{snake(value['Ref'])}", name)

@@ -194,7 +194,7 @@ resource "aws_lambda_function" "podgrant" {
       PODGRANT_AGENT_VERSION         = var.agent_version
       PODGRANT_AGENT_CONFIGURATION   = var.agent_configuration
       PODGRANT_KUBERNETES            = var.kubernetes
-      PODGRANT_KUBERNETES_ROLE       = local.makes_access_entries ? aws_iam_role.podgrant["install-agent"].arn : ""
+      PODGRANT_KUBERNETES_ROLE       = local.makes_access_entries && each.key != "clean-up-orphans" ? aws_iam_role.podgrant[each.key].arn : ""
       PODGRANT_REFUSED_NAMESPACES    = var.refused_namespaces
       PODGRANT_ROLE_PATHS            = var.role_paths
       PODGRANT_REFUSE_ADMINISTRATORS = var.refuse_administrators
@@ -248,8 +248,9 @@ locals {
     { for function in keys(local.functions) : function => { role = function, file = function } },
     {
       for name, policy in {
-        access-entries = { when = local.makes_access_entries, role = "install-agent", file = "install-agent-access-entries" }
-        delete-roles   = { when = var.delete_roles == "on", role = "clean-up-orphans", file = "clean-up-orphans-delete-roles" }
+        access-entries                        = { when = local.makes_access_entries, role = "install-agent", file = "install-agent-access-entries" }
+        reconcile-associations-access-entries = { when = local.makes_access_entries, role = "reconcile-associations", file = "reconcile-associations-access-entries" }
+        delete-roles                          = { when = var.delete_roles == "on", role = "clean-up-orphans", file = "clean-up-orphans-delete-roles" }
       } : name => { role = policy.role, file = policy.file } if policy.when
     },
     { for function in keys(local.functions) : "use-the-key-${function}" => { role = function, file = "use-the-key" } if local.has_own_key },
@@ -262,17 +263,19 @@ resource "aws_iam_role_policy" "podgrant" {
   name = each.key
   role = aws_iam_role.podgrant[each.value.role].name
   policy = templatefile("${path.module}/../policies/${each.value.file}.json", {
-    partition               = local.partition
-    account                 = local.account
-    region                  = local.region
-    tag_prefix              = var.tag_prefix
-    grantable_roles         = var.grantable_roles
-    log_group_arn           = "${aws_cloudwatch_log_group.podgrant[each.value.role].arn}:*"
-    queue_arn               = aws_sqs_queue.podgrant[each.value.role].arn
-    bus_arn                 = aws_cloudwatch_event_bus.podgrant.arn
-    key_arn                 = local.has_own_key ? local.key_arn : ""
-    install_agent_role_arn  = aws_iam_role.podgrant["install-agent"].arn
-    install_agent_role_name = aws_iam_role.podgrant["install-agent"].name
+    partition                        = local.partition
+    account                          = local.account
+    region                           = local.region
+    tag_prefix                       = var.tag_prefix
+    grantable_roles                  = var.grantable_roles
+    log_group_arn                    = "${aws_cloudwatch_log_group.podgrant[each.value.role].arn}:*"
+    queue_arn                        = aws_sqs_queue.podgrant[each.value.role].arn
+    bus_arn                          = aws_cloudwatch_event_bus.podgrant.arn
+    key_arn                          = local.has_own_key ? local.key_arn : ""
+    install_agent_role_arn           = aws_iam_role.podgrant["install-agent"].arn
+    install_agent_role_name          = aws_iam_role.podgrant["install-agent"].name
+    reconcile_associations_role_arn  = aws_iam_role.podgrant["reconcile-associations"].arn
+    reconcile_associations_role_name = aws_iam_role.podgrant["reconcile-associations"].name
   })
 }
 

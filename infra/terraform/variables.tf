@@ -125,7 +125,7 @@ variable "agent_configuration" {
 variable "kubernetes" {
   type        = string
   default     = "on"
-  description = "With off, no cluster's own Kubernetes API is asked about its agent."
+  description = "With off, no cluster's own Kubernetes API is asked; of agents the add-on's status counts, and patterns are not expanded."
 
   validation {
     condition     = contains(["on", "off"], var.kubernetes)
@@ -136,7 +136,7 @@ variable "kubernetes" {
 variable "access_entries" {
   type        = string
   default     = "on"
-  description = "With on, a cluster that lets install-agent not look is given an access entry for it, to view kube-system."
+  description = "With on, a cluster that lets podgrant not look is given an access entry; for install-agent, to view kube-system; for reconcile-associations, only where a pattern asks for it."
 
   validation {
     condition     = contains(["on", "off"], var.access_entries)

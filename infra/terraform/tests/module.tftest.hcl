@@ -37,7 +37,7 @@ run "as_shipped" {
   command = apply
 
   assert {
-    condition     = toset(keys(aws_iam_role_policy.podgrant)) == toset(["install-agent", "reconcile-associations", "clean-up-orphans", "access-entries"])
+    condition     = toset(keys(aws_iam_role_policy.podgrant)) == toset(["install-agent", "reconcile-associations", "clean-up-orphans", "access-entries", "reconcile-associations-access-entries"])
     error_message = "As shipped nobody may delete roles, and there is no key."
   }
   assert {
@@ -83,7 +83,7 @@ run "with_every_option" {
   }
 
   assert {
-    condition     = contains(keys(aws_iam_role_policy.podgrant), "delete-roles") && !contains(keys(aws_iam_role_policy.podgrant), "access-entries")
+    condition     = contains(keys(aws_iam_role_policy.podgrant), "delete-roles") && !contains(keys(aws_iam_role_policy.podgrant), "access-entries") && !contains(keys(aws_iam_role_policy.podgrant), "reconcile-associations-access-entries")
     error_message = "Options add and take policies."
   }
   assert {
