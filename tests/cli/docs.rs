@@ -12,7 +12,10 @@ fn shown_in(document: &str, said: &str) {
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let mut lines = text.lines();
     for wanted in said.lines().filter(|line| !line.is_empty()) {
-        assert!(lines.any(|line| line == wanted), "{document} does not show, or not there: {wanted}\n\n{said}");
+        assert!(
+            lines.any(|line| line == wanted),
+            "{document} does not show, or not there: {wanted}\n\n{said}"
+        );
     }
 }
 

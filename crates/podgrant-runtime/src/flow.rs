@@ -357,10 +357,12 @@ impl Flow {
             return Err("work is left for later, and PODGRANT_QUEUE_URL names no queue for it".to_owned());
         };
         // One message for each thing to come back for, whatever the number of reasons.
-        let unique: BTreeMap<&FollowUp, &Wait> = waits.iter().map(|wait| (&wait.follow_up, wait)).collect();
+        let mut told = BTreeSet::new();
+        let unique = waits.iter().filter(|wait| told.insert(&wait.follow_up));
         let attempt = wake.attempt + 1;
         let mut unwritten = None;
-        let messages = unique.into_iter().filter_map(|(follow_up, wait)| {
+        let messages = unique.filter_map(|wait| {
+            let follow_up = &wait.follow_up;
             let body = deferred(follow_up, &wait.reason, began, attempt, wake);
             let body = body.map_err(|error| unwritten = Some(error.to_string())).ok()?;
             let delay_seconds = match &wake.trigger {

@@ -50,7 +50,7 @@ pub fn plan_sweep(
             claims.push((grant.clone(), claimant.clone()));
         }
     }
-    for cluster in snapshot.clusters.values().filter(|cluster| cluster.is_enrolled(keys)) {
+    for cluster in in_turn(snapshot.clusters.values().filter(|cluster| cluster.is_enrolled(keys))) {
         let here: Vec<usize> = claimed.remove(&cluster.id).unwrap_or_default();
         let here = || here.iter().filter_map(|number| claims.get(*number));
         let patterned = here().filter(|(grant, _)| grant.subject.is_pattern());
@@ -97,6 +97,21 @@ pub fn plan_sweep(
         }
     }
     plan
+}
+
+/// The first cluster of each region, then the second of each: every region has limits of its own, and what stands side by
+/// side on the queue is served at the same time.
+fn in_turn<'a>(clusters: impl Iterator<Item = &'a Cluster>) -> Vec<&'a Cluster> {
+    let mut before: BTreeMap<&Region, usize> = BTreeMap::new();
+    let mut numbered: Vec<(usize, &Cluster)> = clusters
+        .map(|cluster| {
+            let number = before.entry(&cluster.id.region).or_default();
+            *number += 1;
+            (*number, cluster)
+        })
+        .collect();
+    numbered.sort_by_key(|(number, cluster)| (*number, &cluster.id));
+    numbered.into_iter().map(|(_, cluster)| cluster).collect()
 }
 
 fn namesakes(snapshot: &Snapshot, cluster: &Cluster) -> BTreeSet<Region> {

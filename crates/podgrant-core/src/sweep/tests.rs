@@ -275,6 +275,16 @@ fn a_large_clusters_share_is_bounded_and_comes_round_all_the_same() {
 }
 
 #[test]
+fn regions_take_turns_for_each_has_limits_of_its_own() {
+    let regions = ["eu-west-1/a", "eu-west-1/b", "eu-west-1/c", "us-east-1/d", "us-east-1/e", "eu-north-1/f"];
+    let snapshot = snapshot([], regions.map(cluster), []);
+    let order: Vec<String> = parts(&snapshot, 1_000).iter().map(|part| part.cluster.to_string()).collect();
+    let expected =
+        ["eu-north-1/f", "eu-west-1/a", "us-east-1/d", "eu-west-1/b", "us-east-1/e", "eu-west-1/c"];
+    assert_eq!(order, expected);
+}
+
+#[test]
 fn after_as_many_sweeps_as_rounds_each_association_was_described_once() {
     let ids: Vec<AssociationId> = (0..500).map(|n| format!("a-{n:017x}").parse().unwrap()).collect();
     let (interval, rounds) = (3_600, 24);

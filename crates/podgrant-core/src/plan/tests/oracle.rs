@@ -901,8 +901,9 @@ proptest! {
             let keys = TagKeys::default();
             let yields = |role: &Option<Role>, limits: &Guardrails| match change {
                 Change::Update { mark, .. } => {
-                    let heir = &view.roles[&mark.role_arn];
-                    yields_to(standing, role.clone(), heir, &view, &keys, limits)
+                    // Who gets it was judged by the world's own guardrails.
+                    let heir = view.roles[&mark.role_arn].clone().with(Powers::Limited);
+                    yields_to(standing, role.clone(), &heir, &view, &keys, limits)
                 }
                 _ => false,
             };
