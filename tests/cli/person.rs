@@ -32,10 +32,13 @@ pub struct Person {
     endpoint: String,
     now: Arc<AtomicI64>,
     /// What happens while a command waits.
-    pub meanwhile: Box<dyn Fn(&FakeAws, i64)>,
+    pub meanwhile: Meanwhile,
     /// How often it is asked for Ctrl-C before there is one.
     pub patience: Cell<u32>,
 }
+
+/// Is told the seconds that passed.
+type Meanwhile = Box<dyn Fn(&FakeAws, i64)>;
 
 /// How a command ended, and what it said.
 pub struct Said {

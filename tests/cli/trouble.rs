@@ -7,7 +7,7 @@ async fn no_credentials() {
     let person = Person::new().await.without_credentials();
     insta::assert_snapshot!(person.story("plan", "").await, @"
     ---- stderr
-    podgrant: no AWS credentials: dispatch failure: other: the credential provider was not enabled: no providers in chain provided credentials
+    podgrant: no AWS credentials: the credential provider was not enabled: no providers in chain provided credentials
       log in (aws sso login), name a profile that can (--profile), or export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
 
     ---- exit 1
@@ -16,12 +16,12 @@ async fn no_credentials() {
     {
       "version": 1,
       "error": {
-        "message": "no AWS credentials: dispatch failure: other: the credential provider was not enabled: no providers in chain provided credentials",
+        "message": "no AWS credentials: the credential provider was not enabled: no providers in chain provided credentials",
         "remedy": "log in (aws sso login --profile work), name a profile that can (--profile), or export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
       }
     }
     ---- stderr
-    podgrant: no AWS credentials: dispatch failure: other: the credential provider was not enabled: no providers in chain provided credentials
+    podgrant: no AWS credentials: the credential provider was not enabled: no providers in chain provided credentials
       log in (aws sso login --profile work), name a profile that can (--profile), or export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
 
     ---- exit 1

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use podgrant_core::{Change, Limits, Outcome, RoleArn, Verdict};
-use podgrant_runtime::Function;
 use podgrant_runtime::by_hand::{Prepared, PreparedPass};
+use podgrant_runtime::{Flow, Function};
 use serde::Serialize;
 
 use super::prepare::{About, prepare};
@@ -118,9 +118,9 @@ async fn carry_out(session: &mut Session<'_>, prepared: Vec<(Function, Prepared)
     for (function, prepared) in prepared {
         let flow = session.flow(function);
         for pass in prepared.passes {
-            let pass = match as_mended(session, &flow, pass, &mended).await {
-                Ok(pass) => pass,
-                Err((pass, reason)) => {
+            let pass = match as_mended(session, &flow, &pass, &mended).await {
+                Ok(again) => again.unwrap_or(pass),
+                Err(reason) => {
                     let changes = pass.approved().changes().iter();
                     let dropped = changes.map(|change| Outcome {
                         change: change.clone(),
@@ -160,27 +160,25 @@ async fn carry_out(session: &mut Session<'_>, prepared: Vec<(Function, Prepared)
 }
 
 /// A pass whose roles were mended by another in between is looked at again, for it was planned on what they were. It
-/// goes on only with what was shown.
+/// goes on only with what was shown. `None` for all others.
 async fn as_mended(
-    session: &mut Session<'_>,
-    flow: &podgrant_runtime::Flow,
-    pass: PreparedPass,
+    session: &Session<'_>,
+    flow: &Flow,
+    pass: &PreparedPass,
     mended: &BTreeSet<RoleArn>,
-) -> Result<PreparedPass, (PreparedPass, String)> {
+) -> Result<Option<PreparedPass>, String> {
+    let shown = pass.approved().changes();
     let mends = |change: &Change| {
         matches!(change, Change::AmendTrust { .. }) && change.role().is_some_and(|role| mended.contains(role))
     };
-    if !pass.approved().changes().iter().any(mends) || session.is_interrupted() {
-        return Ok(pass);
+    if !shown.iter().any(mends) || session.is_interrupted() {
+        return Ok(None);
     }
-    match flow.prepare_again(&pass).await {
-        Ok(again)
-            if again.approved().changes().iter().all(|change| pass.approved().changes().contains(change)) =>
-        {
-            Ok(again)
-        }
-        Ok(_) => Err((pass, "what is to be done changed since it was shown; run it again".to_owned())),
-        Err(error) => Err((pass, error.to_string())),
+    let again = flow.prepare_again(pass).await.map_err(|error| error.to_string())?;
+    if again.approved().changes().iter().all(|change| shown.contains(change)) {
+        Ok(Some(again))
+    } else {
+        Err("what is to be done changed since it was shown; run it again".to_owned())
     }
 }
 
