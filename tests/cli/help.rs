@@ -12,6 +12,7 @@ async fn help_says_what_there_is() {
       plan         Show what would be done, and what not and why; change nothing
       apply        Show the same, ask, and do it
       list         List the associations of the fleet: whose they are, and whether their roles are there
+      report       Write who can be whom, where: one page for a browser, or Markdown
       grant        Grant a role to service accounts: write its tags
       revoke       Withdraw a role from service accounts: take them out of its tags
       completions  Print completions for a shell
@@ -180,7 +181,7 @@ async fn bad_usage_has_a_code_of_its_own() {
     insta::assert_snapshot!(person.story("man paln", "").await, @"
     ---- stderr
     podgrant: there is no command paln
-      the commands are plan, apply, list, grant, revoke, completions, man, help
+      the commands are plan, apply, list, report, grant, revoke, completions, man, help
 
     ---- exit 64
     ");

@@ -8,4 +8,5 @@ mod help;
 mod listing;
 mod person;
 mod planning;
+mod reporting;
 mod trouble;

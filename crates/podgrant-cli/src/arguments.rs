@@ -1,5 +1,7 @@
 //! Commands and flags.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use podgrant_core::{ClusterName, Region};
@@ -74,6 +76,17 @@ pub enum Command {
         #[arg(long, value_name = "ROLE")]
         role: Option<String>,
     },
+    /// Write who can be whom, where: one page for a browser, or Markdown
+    Report {
+        /// What is written; with --output json the same as JSON
+        #[arg(long = "as", value_enum, value_name = "KIND", default_value_t = ReportFormat::Html)]
+        format: ReportFormat,
+        /// Where to [default: standard output]
+        #[arg(long, value_name = "PATH")]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        looks: Looks,
+    },
     /// Grant a role to service accounts: write its tags
     Grant {
         #[command(flatten)]
@@ -102,6 +115,15 @@ pub enum Command {
         /// The command that it is about [default: podgrant itself]
         command: Option<String>,
     },
+}
+
+/// How a report is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// One page that needs nothing but itself
+    Html,
+    /// For a pull request or a ticket
+    Markdown,
 }
 
 /// What a plan is about; nothing named: the fleet.

@@ -7,5 +7,6 @@ pub mod list;
 pub mod man;
 pub mod plan;
 mod prepare;
+pub mod report;
 pub mod revoke;
 mod tags;

@@ -13,6 +13,7 @@ use futures_util::future::{LocalBoxFuture, ready};
 mod arguments;
 mod commands;
 mod exit;
+mod page;
 mod problem;
 mod session;
 mod shown;
@@ -24,7 +25,7 @@ pub use exit::Exit;
 pub use surroundings::{Outside, Streams, Surroundings, Terminal};
 
 use arguments::{Arguments, Command};
-use commands::{apply, completions, grant, list, man, plan, revoke};
+use commands::{apply, completions, grant, list, man, plan, report, revoke};
 use problem::Problem;
 use session::Session;
 use ui::Ui;
@@ -70,7 +71,8 @@ async fn with_aws<'a>(
     common: &arguments::Common,
     mut outside: Outside<'a>,
 ) -> (Ui<'a>, Result<Exit, Problem>) {
-    if let Command::Plan { looks, .. } | Command::Apply { looks, .. } = command
+    if let Command::Plan { looks, .. } | Command::Apply { looks, .. } | Command::Report { looks, .. } =
+        command
         && looks.no_kubernetes
     {
         outside.lookout = None;
@@ -87,6 +89,9 @@ async fn with_aws<'a>(
         }
         Command::List { cluster, role } => {
             list::run(&mut session, cluster.as_ref(), role.as_deref()).boxed_local()
+        }
+        Command::Report { format, file, looks } => {
+            report::run(&mut session, *format, file.as_deref(), looks).boxed_local()
         }
         Command::Grant { subjects, label, consent, waiting } => {
             grant::run(&mut session, subjects, label.as_deref(), consent, waiting).boxed_local()

@@ -1,6 +1,6 @@
 //! One way through, the same for all functions: observe, plan, guard, apply, report.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;

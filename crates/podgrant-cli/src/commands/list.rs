@@ -19,16 +19,18 @@ struct Shape {
     unread: Vec<UnreadShape>,
 }
 
+/// An association, and whose it is.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Row {
+pub struct Row {
     #[serde(flatten)]
     place: PlaceShape,
     association: String,
-    role: String,
+    /// Its ARN.
+    pub role: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     target_role: Option<String>,
-    role_is: RoleIs,
+    pub role_is: RoleIs,
     owner: Owner,
     /// Of an add-on or another AWS service.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,6 +40,13 @@ struct Row {
     grant: Option<String>,
     #[serde(skip)]
     shown: [String; 5],
+}
+
+impl Row {
+    /// As people read it.
+    pub fn made_by(&self) -> &str {
+        &self.shown[4]
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -50,7 +59,7 @@ enum Owner {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum RoleIs {
+pub enum RoleIs {
     There,
     Gone,
     /// Deleted and made again: it never asked.
@@ -100,7 +109,8 @@ fn show(session: &mut Session<'_>, rows: &[Row], seen: &Snapshot) {
     }
 }
 
-fn row(association: &Association, seen: &Snapshot) -> Row {
+/// What a look at associations tells of one.
+pub fn row(association: &Association, seen: &Snapshot) -> Row {
     let mark = association.managed();
     let role = match (mark, &association.record) {
         (_, Some(record)) => record.role_arn.clone(),
