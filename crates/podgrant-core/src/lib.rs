@@ -16,6 +16,7 @@ mod fixtures;
 
 pub mod accounts;
 pub mod agent;
+pub mod explain;
 pub mod guard;
 pub mod guardrails;
 pub mod mark;
@@ -36,8 +37,8 @@ pub use guardrails::{Guardrails, OnRefused};
 pub use mark::Mark;
 pub use model::{Association, Cluster, ClusterStatus, Role, Snapshot};
 pub use names::{
-    AssociationId, ClusterId, ClusterName, NameError, Namespace, Region, RoleArn, RoleId, ServiceAccount,
-    Workload,
+    AssociationId, ClusterId, ClusterName, NameError, Namespace, PodName, Region, RoleArn, RoleId,
+    ServiceAccount, Workload,
 };
 pub use orphan::{OrphanMark, OrphanSettings, RoleInventory, RoleRecord};
 pub use outcome::{Finding, FindingKind, Outcome, Verdict};

@@ -111,6 +111,13 @@ name!(
 );
 
 name!(
+    /// A Kubernetes pod: an RFC 1123 subdomain, at most 253 characters.
+    PodName,
+    "a pod (lower-case letters, digits, - and ., each part beginning and ending with a letter or digit, at most 253)",
+    |text| text.len() <= 253 && text.split('.').all(is_label)
+);
+
+name!(
     /// An IAM role's ARN, path included: `arn:aws:iam::111122223333:role/teams/payments-api`.
     RoleArn,
     "a role ARN such as arn:aws:iam::111122223333:role/name",
