@@ -357,7 +357,7 @@ async fn a_pattern_follows_the_service_accounts_of_a_cluster() {
     let all = ["test-batch/job-1 jobs", "test-batch/job-2 jobs", "test-batch/job-3 jobs"];
     assert_eq!(swept(&w).await, all);
     server.add_accounts("test-batch", &["job-1"]).await.unwrap();
-    let look = w.next_of("cluster-grants").unwrap();
+    let look = w.next_of("accounts-missed").unwrap();
     // Out of sight is not gone.
     keep_out(&server);
     w.pass(60);
@@ -381,9 +381,9 @@ async fn a_pattern_follows_the_service_accounts_of_a_cluster() {
     let_reconciler_in(&server, &w);
     assert_eq!(swept(&w).await.len(), 3);
     server.remove_namespace("test-batch").await.unwrap();
-    while w.next_of("cluster-grants").is_some() {}
+    while w.next_of("accounts-missed").is_some() {}
     assert_eq!(swept(&w).await.len(), 3);
-    let look = w.next_of("cluster-grants").unwrap();
+    let look = w.next_of("accounts-missed").unwrap();
     w.pass(60);
     w.reconcile(&look).await;
     assert!(w.access(EU, "prod-eu").is_empty());

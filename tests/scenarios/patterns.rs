@@ -26,6 +26,7 @@ struct Kubernetes {
     fails: Arc<Mutex<Option<Unseen>>>,
     /// What is there when one is asked for by name; the same, if nothing is said.
     there_at_last: Arc<Mutex<Option<BTreeSet<Workload>>>>,
+    fails_at_last: Arc<Mutex<Option<Unseen>>>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -71,6 +72,9 @@ impl Kubernetes {
             },
             move |access, workload| {
                 one.note(&access, workload.to_string());
+                if let Some(how) = one.fails_at_last.lock().unwrap().clone() {
+                    return Box::pin(async move { Err(how) });
+                }
                 let at_last = one.there_at_last.lock().unwrap().clone();
                 let exists = one.answer(|there| at_last.as_ref().unwrap_or(there).contains(&workload));
                 Box::pin(async move { exists })
@@ -116,7 +120,7 @@ async fn jobs(variables: &[(&str, &str)]) -> (World, Kubernetes) {
 /// A sweep, and the second look that it may ask for, a while later.
 async fn sweeps(w: &World) -> String {
     let mut story = w.sweep().await;
-    while let Some(look) = w.next_of("cluster-grants") {
+    while let Some(look) = w.next_of("accounts-missed") {
         w.pass(60);
         story.push_str(&format!("\n\n{}", w.reconcile(&look).await));
     }
@@ -227,7 +231,7 @@ async fn one_that_goes_loses_it_at_the_second_look() {
     eks eu-west-1 ListPodIdentityAssociations prod-eu
     eks eu-west-1 DescribeCluster prod-eu
     sqs eu-west-1 SendMessageBatch podgrant 1
-    > in 60 s, attempt 2, began 0 s ago: ClusterGrants { cluster: ClusterId { region: "eu-west-1", name: "prod-eu" }, doubt: None, workload: None, missed: {Workload { namespace: "batch", service_account: "job-2" }} }
+    > in 60 s, attempt 2, began 0 s ago: AccountsMissed { cluster: ClusterId { region: "eu-west-1", name: "prod-eu" }, missed: {Workload { namespace: "batch", service_account: "job-2" }} }
 
     done
     = 1 unchanged
@@ -253,7 +257,7 @@ async fn one_that_comes_back_between_two_looks_keeps_it() {
     let (w, kubernetes) = jobs(&[]).await;
     kubernetes.has(&["batch/job-1"]);
     w.sweep().await;
-    let look = w.next_of("cluster-grants").unwrap();
+    let look = w.next_of("accounts-missed").unwrap();
     kubernetes.has(&["batch/job-1", "batch/job-2"]);
     w.pass(60);
     assert_snapshot!(w.reconcile(&look).await, @"
@@ -268,7 +272,7 @@ async fn one_that_comes_back_between_two_looks_keeps_it() {
     // And one that is there when its association is about to go.
     kubernetes.has(&["batch/job-1"]);
     w.sweep().await;
-    let look = w.next_of("cluster-grants").unwrap();
+    let look = w.next_of("accounts-missed").unwrap();
     *kubernetes.there_at_last.lock().unwrap() = Some(workloads(&["batch/job-2"]));
     w.pass(60);
     assert_snapshot!(w.reconcile(&look).await, @"
@@ -293,7 +297,7 @@ async fn a_cluster_that_can_not_be_asked_loses_nothing() {
     // Missed once, and then out of sight.
     kubernetes.has(&["batch/job-1"]);
     w.sweep().await;
-    let look = w.next_of("cluster-grants").unwrap();
+    let look = w.next_of("accounts-missed").unwrap();
     kubernetes.fails(unreachable());
     w.pass(60);
     assert_snapshot!(w.reconcile(&look).await, @"
@@ -332,11 +336,23 @@ async fn a_cluster_that_can_not_be_asked_loses_nothing() {
     // By name, it can't be asked either.
     kubernetes.fails(None);
     w.sweep().await;
-    let look = w.next_of("cluster-grants").unwrap();
-    w.aws.fault(Fault::on("tagging", "GetResources").access_denied());
+    let look = w.next_of("accounts-missed").unwrap();
+    *kubernetes.fails_at_last.lock().unwrap() = unreachable();
     w.pass(60);
-    assert!(w.reconcile(&look).await.contains("service account gone"));
-    assert_eq!(w.access(EU, "prod-eu"), ["batch/job-1 jobs", "payments/api named"]);
+    let story = w.reconcile(&look).await;
+    assert!(
+        story.contains("(service account gone) => not yet: the cluster's Kubernetes API could not"),
+        "{story}"
+    );
+    // And where EKS's own answers are not whole.
+    let look = w.next_of("accounts-missed").unwrap();
+    *kubernetes.fails_at_last.lock().unwrap() = None;
+    w.aws.fault(Fault::on("eks", "ListPodIdentityAssociations").access_denied());
+    w.pass(60);
+    w.reconcile(&look).await;
+    w.aws.clear_faults();
+    let all = ["batch/job-1 jobs", "batch/job-2 jobs", "payments/api named"];
+    assert_eq!(w.access(EU, "prod-eu"), all);
 }
 
 #[tokio::test]

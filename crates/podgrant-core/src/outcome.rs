@@ -219,10 +219,9 @@ pub enum FollowUp {
         /// The one service account that is in question.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         workload: Option<Workload>,
-        /// Service accounts that an earlier look missed.
-        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-        missed: BTreeSet<Workload>,
     },
+    /// A cluster's grants again, for service accounts that did not show.
+    AccountsMissed { cluster: ClusterId, missed: BTreeSet<Workload> },
     /// One cluster's part of a sweep, or what was left of it.
     ClusterSweep(Box<SweepPart>),
     /// The agent was installed, and is not healthy yet.
@@ -241,7 +240,7 @@ pub enum FollowUp {
 impl FollowUp {
     /// All grants of a cluster.
     pub fn cluster_grants(cluster: &ClusterId) -> Self {
-        Self::ClusterGrants { cluster: cluster.clone(), doubt: None, workload: None, missed: BTreeSet::new() }
+        Self::ClusterGrants { cluster: cluster.clone(), doubt: None, workload: None }
     }
 }
 

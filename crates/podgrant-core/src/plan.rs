@@ -361,10 +361,8 @@ impl Change {
                         FollowUp::RoleGone { name }
                     }
                     // It was missed twice, and is looked at again as such.
-                    (Some(_), RevokeReason::ServiceAccountGone) => FollowUp::ClusterGrants {
+                    (Some(_), RevokeReason::ServiceAccountGone) => FollowUp::AccountsMissed {
                         cluster: association.cluster.clone(),
-                        doubt: None,
-                        workload: None,
                         missed: [association.workload.clone()].into(),
                     },
                     (None, _) => FollowUp::cluster_grants(&association.cluster),

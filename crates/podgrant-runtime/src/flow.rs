@@ -283,7 +283,7 @@ impl Flow {
         match &wait.follow_up {
             FollowUp::ClusterSweep(_) => true,
             FollowUp::Orphans { roles_missed } => at_once && !roles_missed.is_empty(),
-            FollowUp::ClusterGrants { missed, .. } => at_once && !missed.is_empty(),
+            FollowUp::AccountsMissed { .. } => at_once,
             _ => false,
         }
     }
@@ -384,8 +384,8 @@ impl Flow {
             FollowUp::ClusterCreating { .. }
             | FollowUp::ClusterDeleting { .. }
             // What does not show twice is gone, and some time has to be in between.
-            | FollowUp::Orphans { .. } => most,
-            FollowUp::ClusterGrants { missed, .. } if !missed.is_empty() => most,
+            | FollowUp::Orphans { .. }
+            | FollowUp::AccountsMissed { .. } => most,
             _ => most.min(5i32.saturating_mul(1 << attempt.clamp(1, 8).saturating_sub(1))),
         }
     }
@@ -561,6 +561,7 @@ fn gave_up(wait: &Wait, began: i64, now: i64) -> Finding {
     let (cluster, role) = match &wait.follow_up {
         FollowUp::ClusterCreating { cluster }
         | FollowUp::ClusterGrants { cluster, .. }
+        | FollowUp::AccountsMissed { cluster, .. }
         | FollowUp::AgentStarting { cluster }
         | FollowUp::ClusterDeleting { cluster } => (Some(cluster.clone()), None),
         FollowUp::ClusterSweep(part) => (Some(part.cluster.clone()), None),

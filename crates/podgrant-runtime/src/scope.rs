@@ -45,11 +45,13 @@ impl Task {
         Some(match &self.view {
             View::Role { name, .. } | View::RoleAsIf { name, .. } => FollowUp::Role { name: name.clone() },
             View::RoleGone { name } => FollowUp::RoleGone { name: name.clone() },
-            View::ClusterGrants { cluster, doubt, workload, missed } => FollowUp::ClusterGrants {
+            View::ClusterGrants { cluster, missed, .. } if !missed.is_empty() => {
+                FollowUp::AccountsMissed { cluster: cluster.clone(), missed: missed.clone() }
+            }
+            View::ClusterGrants { cluster, doubt, workload, .. } => FollowUp::ClusterGrants {
                 cluster: cluster.clone(),
                 doubt: doubt.clone(),
                 workload: workload.clone(),
-                missed: missed.clone(),
             },
             View::ClusterGone { cluster } => FollowUp::ClusterDeleting { cluster: cluster.clone() },
             View::ClusterAgent { cluster, .. } if announce => {
@@ -148,17 +150,16 @@ fn task(function: Function, wake: &Wake, config: &Config, now: i64) -> Option<Ta
                     | FollowUp::RoleUnseen { name }
                     | FollowUp::RoleStale { name, .. },
                 ) => role(name, RoleNews::default()),
-                Trigger::AssociationChanged { cluster, association: doubt, workload } => {
+                Trigger::AssociationChanged { cluster, association: doubt, workload }
+                | Trigger::FollowUp(FollowUp::ClusterGrants { cluster, doubt, workload }) => {
                     cluster_grants(cluster, doubt, workload)
                 }
-                Trigger::FollowUp(FollowUp::ClusterGrants { cluster, doubt, workload, missed }) => {
-                    View::ClusterGrants {
-                        cluster: cluster.clone(),
-                        doubt: doubt.clone(),
-                        workload: workload.clone(),
-                        missed: missed.clone(),
-                    }
-                }
+                Trigger::FollowUp(FollowUp::AccountsMissed { cluster, missed }) => View::ClusterGrants {
+                    cluster: cluster.clone(),
+                    doubt: None,
+                    workload: None,
+                    missed: missed.clone(),
+                },
                 Trigger::ClusterReady { cluster } | Trigger::ClusterRetagged { cluster } => {
                     cluster_grants(cluster, &None, &None)
                 }

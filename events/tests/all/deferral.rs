@@ -1,6 +1,5 @@
 //! Deferred work comes back as what it was.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use podgrant_core::model::{RoleNews, Stretch};
@@ -64,12 +63,9 @@ fn follow_ups() -> Vec<FollowUp> {
             cluster: cluster(),
             doubt: Some("a-0123".parse().unwrap()),
             workload: Some(workload("payments")),
-            missed: BTreeSet::new(),
         },
-        FollowUp::ClusterGrants {
+        FollowUp::AccountsMissed {
             cluster: cluster(),
-            doubt: None,
-            workload: None,
             missed: [workload("payments"), workload("batch")].into(),
         },
         FollowUp::AgentStarting { cluster: cluster() },

@@ -340,6 +340,6 @@ pub(super) fn second_look(cluster: &ClusterId, missed: BTreeSet<Workload>) -> Op
         reason: format!(
             "a service account that does not show is gone if it does not show after a while either: {who} on {cluster}"
         ),
-        follow_up: FollowUp::ClusterGrants { cluster: cluster.clone(), doubt: None, workload: None, missed },
+        follow_up: FollowUp::AccountsMissed { cluster: cluster.clone(), missed },
     })
 }
