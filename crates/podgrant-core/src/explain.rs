@@ -11,6 +11,7 @@ mod aws;
 mod chain;
 mod diagnosis;
 pub mod evidence;
+mod fleet;
 mod pods;
 mod target;
 #[cfg(test)]
@@ -19,9 +20,12 @@ mod tests;
 use crate::guardrails::Guardrails;
 use crate::tags::TagKeys;
 
+pub use aws::explain_role;
 pub use chain::{Chain, Fault, Link, LinkKind, State};
 pub use diagnosis::{Cause, CauseKind, Diagnosis, Suspicion, diagnose};
 pub use evidence::Evidence;
+pub use fleet::{FleetEvidence, explain_fleet};
+pub use pods::explain_unseen_pod;
 pub use target::{NamedCluster, Target};
 
 /// The whole chain of one place, each link right, broken or unknown.

@@ -8,6 +8,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::trust::names_action;
+
 /// What a role's policies allow.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "camelCase")]
@@ -75,6 +77,25 @@ pub fn aws_managed(arn: &str) -> Option<&str> {
     let rest = arn.strip_prefix("arn:aws")?;
     let (_, name) = rest.split_once(":iam::aws:policy/")?;
     Some(name)
+}
+
+/// Whether a statement of a policy document allows an action on anything, under whatever condition. What a Deny takes
+/// away again is not reckoned.
+pub fn may_allow(document: &str, action: &str) -> bool {
+    let document: Value = serde_json::from_str(document).unwrap_or_default();
+    let statements = match document.get("Statement") {
+        Some(Value::Array(statements)) => statements.iter().collect(),
+        Some(statement) => vec![statement],
+        None => Vec::new(),
+    };
+    statements.into_iter().any(|statement| {
+        statement.get("Effect").and_then(Value::as_str) == Some("Allow")
+            && match (statement.get("Action"), statement.get("NotAction")) {
+                (Some(actions), _) => names_action(actions, action),
+                (None, Some(others)) => !names_action(others, action),
+                (None, None) => false,
+            }
+    })
 }
 
 /// Whether a policy document allows everything.

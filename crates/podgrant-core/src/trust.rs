@@ -235,7 +235,7 @@ fn passes_pods_over(others: &Value) -> bool {
 }
 
 /// IAM's action patterns: `*` and `?`, letters in any case.
-fn names_action(patterns: &Value, action: &str) -> bool {
+pub(crate) fn names_action(patterns: &Value, action: &str) -> bool {
     one_or_many(Some(patterns))
         .iter()
         .filter_map(|pattern| pattern.as_str())

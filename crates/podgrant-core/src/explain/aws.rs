@@ -1,11 +1,11 @@
 //! The links that AWS tells: role, tag, guardrails, trust, cluster, association, agent.
 
-use super::chain::{Fault, Link, LinkKind};
-use super::evidence::{Evidence, Part};
-use crate::agent::pods::Inside;
+use super::chain::{Chain, Fault, Link, LinkKind};
+use super::evidence::{Evidence, Part, Read};
+use crate::agent::pods::{AgentPods, Inside};
 use crate::agent::{AGENT_ADDON, AgentSettings, plan_agents, version_matters};
 use crate::guardrails::Guardrails;
-use crate::model::{Association, Cluster, Role};
+use crate::model::{Agent, Association, Cluster, Nodes, Role, Snapshot};
 use crate::moment::rfc3339;
 use crate::outcome::{Finding, FindingKind};
 use crate::plan::{Announce, Change, Plan, plan_grants};
@@ -18,6 +18,53 @@ const INSTEAD: &str = "use IAM roles for service accounts (IRSA) there";
 /// The links that AWS tells, as far as there is something to hang them on.
 pub(super) fn links(evidence: &Evidence, keys: &TagKeys, guardrails: &Guardrails) -> Vec<Link> {
     Aws::new(evidence, keys, guardrails).links()
+}
+
+/// What is to be said of a role beside the places that it asks for: it is not there, or its tags ask for nothing that
+/// can be. None where its places say it all.
+///
+/// `role`: by name, as it was read.
+pub fn explain_role(
+    name: &str,
+    role: &Read<Option<Role>>,
+    keys: &TagKeys,
+    guardrails: &Guardrails,
+) -> Option<Chain> {
+    let chain = |links| Some(Chain { place: format!("role {name}"), role: None, links });
+    let role = match role {
+        Ok(Some(role)) => role,
+        Ok(None) => {
+            let told = format!("the account has no role {name}");
+            let remedy = "look at its spelling and at the account";
+            return chain(vec![Link::broken(LinkKind::Role, Fault::NoRole, told, remedy)]);
+        }
+        Err(why) => return chain(vec![Link::unknown(LinkKind::Role, why)]),
+    };
+    let exists = Link::right(LinkKind::Role, format!("{} exists", role.arn));
+    let snapshot = Snapshot { roles: [(role.arn.clone(), role.clone())].into(), ..Snapshot::default() };
+    let findings = plan_grants(&snapshot, keys, guardrails).findings;
+    let of_tags = findings.iter().filter_map(|finding| match finding.kind {
+        FindingKind::BadTag => {
+            Some(Link::broken(LinkKind::Tag, Fault::BadTag, &finding.reason, "mend the tag"))
+        }
+        FindingKind::PatternNotExpanded => {
+            let grant = finding.grant.as_deref().unwrap_or_default();
+            Some(Link::refused(LinkKind::Tag, Fault::BadTag, &format!("{grant}: {}", finding.reason)))
+        }
+        _ => None,
+    });
+    let mut links: Vec<Link> = std::iter::once(exists).chain(of_tags).collect();
+    if links.len() == 1 && RoleTags::parse(keys, &role.tags).0.grants.is_empty() {
+        let key = keys.key("grant");
+        let remedy = format!("tag it, as in {key} = payments/api@prod-eu");
+        links.push(Link::broken(
+            LinkKind::Tag,
+            Fault::NoTag,
+            format!("it has no tag {key}, nor {key}/<label>"),
+            remedy,
+        ));
+    }
+    if links.len() == 1 { None } else { chain(links) }
 }
 
 /// The evidence, and what podgrant's own rules make of it.
@@ -77,8 +124,9 @@ impl<'a> Aws<'a> {
             finding.role.is_none() || finding.role.as_ref() == self.role.map(|role| &role.arn)
         };
         let about_place = |finding: &&Finding| {
+            let here = self.evidence.cluster.is_none() || finding.cluster == self.evidence.cluster;
             finding.workload.as_ref().is_none_or(|workload| *workload == self.evidence.workload)
-                && (finding.cluster.is_none() || finding.cluster == self.evidence.cluster)
+                && (finding.cluster.is_none() || here)
         };
         let findings = self.plan.findings.iter().filter(|finding| kinds.contains(&finding.kind));
         findings.filter(about_role).filter(about_place).collect()
@@ -137,6 +185,9 @@ impl<'a> Aws<'a> {
                         Link::broken(KIND, Fault::NoRole, told, "look at its spelling and at the account")
                     }
                 }
+            }
+            (None, None) if self.cluster.is_none() => {
+                Link::unknown(KIND, "whose tags ask for it hangs on which cluster it is")
             }
             (None, None) => Link::broken(
                 KIND,
@@ -276,37 +327,12 @@ impl<'a> Aws<'a> {
                 }
             };
         };
-        if cluster.kind.connected || cluster.kind.outpost {
-            return self.unsupported(KIND, Fault::ClusterUnsupported).unwrap_or_else(|| {
-                Link::broken(
-                    KIND,
-                    Fault::ClusterUnsupported,
-                    "Pod Identity does not work on such a cluster",
-                    INSTEAD,
-                )
-            });
-        }
-        if !cluster.status.is_ready() {
-            let issues = cluster.issues.join("; ");
-            let issues = if issues.is_empty() { issues } else { format!(": {issues}") };
-            let remedy = if cluster.status.is_on_its_way() { "wait until it is ACTIVE" } else { "" };
-            let told = format!("{} is {}{issues}", cluster.id, cluster.status);
-            return Link::broken(KIND, Fault::ClusterNotReady, told, remedy);
-        }
-        if !cluster.is_enrolled(self.keys) && self.stands().is_none() {
+        let ground = ground(&self.evidence.snapshot, cluster, self.keys);
+        if ground.fault.is_none() && !cluster.is_enrolled(self.keys) && self.stands().is_none() {
             let remedy = format!("take the tag {} off the cluster", self.keys.key("enroll"));
             return Link::broken(KIND, Fault::ClusterOptedOut, cluster.opted_out(self.keys), remedy);
         }
-        Link::right(KIND, format!("{} is {}, Kubernetes {}", cluster.id, cluster.status, cluster.version))
-    }
-
-    /// What podgrant's own rules say of a cluster where the agent has no place.
-    fn unsupported(&self, kind: LinkKind, fault: Fault) -> Option<Link> {
-        let finding =
-            self.agents().findings.into_iter().find(|f| f.kind == FindingKind::ClusterUnsupported)?;
-        let link = Link::refused(kind, fault, &finding.reason);
-        let remedy = link.remedy.as_ref().map_or(INSTEAD.to_owned(), |remedy| format!("{INSTEAD}; {remedy}"));
-        Some(link.mended_by(remedy))
+        ground
     }
 
     fn is_supported(&self) -> bool {
@@ -348,7 +374,8 @@ impl<'a> Aws<'a> {
         let id = &association.id;
         if self.stands().is_none() {
             if let Some(finding) = self.findings(&kinds).first() {
-                return Link::refused(KIND, Fault::OtherAssociation, &finding.reason);
+                let reason = finding.reason.strip_prefix("association ").unwrap_or(&finding.reason);
+                return Link::refused(KIND, Fault::OtherAssociation, reason);
             }
             let has = association.roles().into_iter().collect::<Vec<_>>().join(", ");
             let has = if has.is_empty() { "a role that is not known".to_owned() } else { has };
@@ -405,68 +432,102 @@ impl<'a> Aws<'a> {
         format!("{}, {whose}{}{target}", association.id, since.unwrap_or_default())
     }
 
-    /// What podgrant's own rules say of the cluster's agent, with what the cluster says of it.
-    fn agents(&self) -> Plan {
-        let mut snapshot = self.evidence.snapshot.clone();
-        let inside = self.evidence.inside.as_ref().map(|inside| &inside.agent);
-        let inside = inside.map(|agent| match agent {
+    fn agent(&self) -> Option<Link> {
+        let cluster = self.cluster.filter(|cluster| cluster.status.is_ready() && self.is_supported())?;
+        Some(match self.unread(Part::Agent) {
+            Some(why) => Link::unknown(LinkKind::Agent, why),
+            None => Agents::new(&self.evidence.snapshot, cluster, self.inside(), self.keys).link(),
+        })
+    }
+
+    fn inside(&self) -> Option<&'a Read<Option<AgentPods>>> {
+        self.evidence.inside.as_ref().map(|inside| &inside.agent)
+    }
+}
+
+/// What podgrant's own rules say of a cluster's agent, with what the cluster says of it.
+pub(super) struct Agents<'a> {
+    cluster: &'a Cluster,
+    agent: Option<&'a Agent>,
+    nodes: Nodes,
+    inside: Option<&'a Option<AgentPods>>,
+    planned: Plan,
+    keys: &'a TagKeys,
+}
+
+impl<'a> Agents<'a> {
+    pub fn new(
+        snapshot: &'a Snapshot,
+        cluster: &'a Cluster,
+        inside: Option<&'a Read<Option<AgentPods>>>,
+        keys: &'a TagKeys,
+    ) -> Self {
+        let seen = inside.map(|agent| match agent {
             Ok(None) => Inside::NoAgent,
             Ok(Some(pods)) => Inside::Agent(pods.clone()),
             Err(why) => Inside::Unseen { why: why.clone() },
         });
-        snapshot.inside.extend(self.evidence.cluster.clone().zip(inside));
-        plan_agents(&snapshot, self.keys, &AgentSettings::default(), Announce::Agent, 0)
+        let (id, agent) = (&cluster.id, snapshot.agents.get(&cluster.id));
+        let nodes = snapshot.nodes.get(id).copied().unwrap_or_default();
+        let alone = Snapshot {
+            clusters: [(id.clone(), cluster.clone())].into(),
+            agents: agent.map(|agent| (id.clone(), agent.clone())).into_iter().collect(),
+            nodes: [(id.clone(), nodes)].into(),
+            inside: seen.map(|seen| (id.clone(), seen)).into_iter().collect(),
+            ..Snapshot::default()
+        };
+        let planned = plan_agents(&alone, keys, &AgentSettings::default(), Announce::Agent, 0);
+        Self { cluster, agent, nodes, inside: inside.and_then(|inside| inside.as_ref().ok()), planned, keys }
     }
 
-    fn agent(&self) -> Option<Link> {
+    fn finding(&self, kind: FindingKind) -> Option<&str> {
+        let mut findings = self.planned.findings.iter();
+        findings.find(|finding| finding.kind == kind).map(|finding| finding.reason.as_str())
+    }
+
+    /// A cluster where the agent has no place.
+    fn unsupported(&self, kind: LinkKind, fault: Fault) -> Option<Link> {
+        let link = Link::refused(kind, fault, self.finding(FindingKind::ClusterUnsupported)?);
+        let remedy = link.remedy.as_ref().map_or(INSTEAD.to_owned(), |remedy| format!("{INSTEAD}; {remedy}"));
+        Some(link.mended_by(remedy))
+    }
+
+    pub fn link(&self) -> Link {
         const KIND: LinkKind = LinkKind::Agent;
-        let cluster = self.cluster?;
-        if !cluster.status.is_ready() || !self.is_supported() {
-            return None;
-        }
-        if let Some(why) = self.unread(Part::Agent) {
-            return Some(Link::unknown(KIND, why));
-        }
-        let snapshot = &self.evidence.snapshot;
-        let inside = self.evidence.inside.as_ref().and_then(|inside| inside.agent.as_ref().ok());
-        let runs = inside.and_then(Option::as_ref);
-        let Some(agent) = snapshot.agents.get(&cluster.id) else {
-            return Some(match runs {
+        let runs = self.inside.and_then(Option::as_ref);
+        let Some(agent) = self.agent else {
+            return match runs {
                 Some(pods) => Link::right(KIND, format!("it runs and is no EKS add-on, {}", pods.progress())),
-                None => self.no_agent(cluster),
-            });
+                None => self.none(),
+            };
         };
-        let planned = self.agents();
-        let unhealthy = planned.findings.iter().find(|finding| finding.kind == FindingKind::AgentUnhealthy);
         let told = format!("{AGENT_ADDON} {} is {}", agent.version, agent.status);
-        Some(match (unhealthy, agent.status.as_str(), runs) {
-            (Some(finding), ..) if inside == Some(&None) => {
-                Link::refused(KIND, Fault::NoAgent, &finding.reason)
-            }
-            (Some(finding), ..) => Link::refused(KIND, Fault::AgentUnhealthy, &finding.reason),
+        match (self.finding(FindingKind::AgentUnhealthy), agent.status.as_str(), runs) {
+            (Some(reason), ..) if self.inside == Some(&None) => Link::refused(KIND, Fault::NoAgent, reason),
+            (Some(reason), ..) => Link::refused(KIND, Fault::AgentUnhealthy, reason),
             (None, "ACTIVE", Some(pods)) => Link::right(KIND, format!("{told}, {}", pods.progress())),
             (None, "ACTIVE", None) => Link::right(KIND, told),
             // On its way; how far, the plan says.
             (None, ..) => {
-                let waits = planned.waits.iter().map(|wait| wait.reason.as_str());
-                let why = waits.chain(std::iter::once(told.as_str())).next().unwrap_or_default().to_owned();
+                let waits = self.planned.waits.iter().map(|wait| wait.reason.clone());
+                let why = waits.chain([told]).next().unwrap_or_default();
                 Link::broken(KIND, Fault::AgentUnhealthy, why, "wait a few minutes, and look again")
             }
-        })
+        }
     }
 
-    fn no_agent(&self, cluster: &Cluster) -> Link {
+    /// No add-on, and none that runs without being one.
+    fn none(&self) -> Link {
         const KIND: LinkKind = LinkKind::Agent;
-        let nodes = self.evidence.snapshot.nodes.get(&cluster.id).copied().unwrap_or_default();
         if let Some(link) = self.unsupported(KIND, Fault::Fargate) {
             return link;
         }
-        if cluster.kind.auto_mode && !version_matters(cluster, None, nodes, self.keys) {
+        if self.cluster.kind.auto_mode && !version_matters(self.cluster, None, self.nodes, self.keys) {
             return Link::right(KIND, "built into EKS Auto Mode's nodes");
         }
         let key = self.keys.key("agent");
         let told = format!("the cluster has no add-on {AGENT_ADDON}");
-        match cluster.tag(self.keys, "agent") {
+        match self.cluster.tag(self.keys, "agent") {
             Some(value @ ("off" | "remove")) => Link::broken(
                 KIND,
                 Fault::NoAgent,
@@ -479,9 +540,28 @@ impl<'a> Aws<'a> {
                 told,
                 format!(
                     "podgrant's install-agent makes it; by hand: aws eks create-addon --cluster-name {} --addon-name {AGENT_ADDON}",
-                    cluster.id.name
+                    self.cluster.id.name
                 ),
             ),
         }
     }
+}
+
+/// Whether a cluster can have pods with roles at all, and now.
+pub(super) fn ground(snapshot: &Snapshot, cluster: &Cluster, keys: &TagKeys) -> Link {
+    const KIND: LinkKind = LinkKind::Cluster;
+    if cluster.kind.connected || cluster.kind.outpost {
+        let agents = Agents::new(snapshot, cluster, None, keys);
+        let told = "Pod Identity does not work on such a cluster";
+        let otherwise = || Link::broken(KIND, Fault::ClusterUnsupported, told, INSTEAD);
+        return agents.unsupported(KIND, Fault::ClusterUnsupported).unwrap_or_else(otherwise);
+    }
+    if !cluster.status.is_ready() {
+        let issues = cluster.issues.join("; ");
+        let issues = if issues.is_empty() { issues } else { format!(": {issues}") };
+        let remedy = if cluster.status.is_on_its_way() { "wait until it is ACTIVE" } else { "" };
+        let told = format!("{} is {}{issues}", cluster.id, cluster.status);
+        return Link::broken(KIND, Fault::ClusterNotReady, told, remedy);
+    }
+    Link::right(KIND, format!("{} is {}, Kubernetes {}", cluster.id, cluster.status, cluster.version))
 }

@@ -66,26 +66,43 @@ const CHAINED_CREDENTIALS_LAST: i64 = 59 * 60;
 
 /// The causes, the likeliest first, of what is wrong with a place.
 pub fn diagnose(evidence: &Evidence, chain: &Chain) -> Diagnosis {
-    // The whole cluster's want of an agent is told once, and not for each node.
-    let no_agent = |link: &&Link, kind| link.kind == kind && link.fault == Some(Fault::NoAgent);
-    let told = chain.links.iter().any(|link| no_agent(&link, LinkKind::Agent));
-    let told_twice = |link: &&Link| told && no_agent(link, LinkKind::Node);
-    let links = chain.links.iter().filter(|link| !told_twice(link));
-    let broken = links.filter_map(|link| {
-        let fault = link.fault.filter(|_| link.state == State::Broken)?;
-        Some(Cause { kind: CauseKind::Broken(fault), told: link.told.clone(), remedy: link.remedy.clone() })
-    });
-    let mut causes: Vec<Cause> = broken.chain(suspicions(evidence)).collect();
-    // Stable: what is equally likely stays in the chain's order.
-    causes.sort_by_key(|cause| cause.kind);
-    let unknown = chain.links.iter().filter(|link| link.state == State::Unknown);
-    let mut unseen: Vec<String> = unknown.map(|link| format!("{}: {}", link.kind, link.told)).collect();
-    let reached_pods = chain.links.iter().any(|link| link.kind == LinkKind::Sdk);
-    if reached_pods {
-        unseen.push(BEYOND.to_owned());
+    Diagnosis::of(chain, suspicions(evidence))
+}
+
+/// The same where there is no place, and the chain is all there is.
+impl From<&Chain> for Diagnosis {
+    fn from(chain: &Chain) -> Self {
+        Self::of(chain, Vec::new())
     }
-    let right = chain.links.iter().filter(|link| link.state == State::Right).count();
-    Diagnosis { about: chain.place.clone(), causes, unseen, right }
+}
+
+impl Diagnosis {
+    fn of(chain: &Chain, suspicions: Vec<Cause>) -> Self {
+        // The whole cluster's want of an agent is told once, and not for each node.
+        let no_agent = |link: &&Link, kind| link.kind == kind && link.fault == Some(Fault::NoAgent);
+        let told = chain.links.iter().any(|link| no_agent(&link, LinkKind::Agent));
+        let told_twice = |link: &&Link| told && no_agent(link, LinkKind::Node);
+        let links = chain.links.iter().filter(|link| !told_twice(link));
+        let broken = links.filter_map(|link| {
+            let fault = link.fault.filter(|_| link.state == State::Broken)?;
+            Some(Cause {
+                kind: CauseKind::Broken(fault),
+                told: link.told.clone(),
+                remedy: link.remedy.clone(),
+            })
+        });
+        let mut causes: Vec<Cause> = broken.chain(suspicions).collect();
+        // Stable: what is equally likely stays in the chain's order.
+        causes.sort_by_key(|cause| cause.kind);
+        let unknown = chain.links.iter().filter(|link| link.state == State::Unknown);
+        let mut unseen: Vec<String> = unknown.map(|link| format!("{}: {}", link.kind, link.told)).collect();
+        let reached_pods = chain.links.iter().any(|link| link.kind == LinkKind::Sdk);
+        if reached_pods {
+            unseen.push(BEYOND.to_owned());
+        }
+        let right = chain.links.iter().filter(|link| link.state == State::Right).count();
+        Self { about: chain.place.clone(), causes, unseen, right }
+    }
 }
 
 /// What no API tells.

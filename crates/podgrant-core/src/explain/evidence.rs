@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Target;
 use crate::agent::pods::{AgentPods, Lack};
 use crate::model::Snapshot;
-use crate::names::{AssociationId, ClusterId, Workload};
+use crate::names::{AssociationId, ClusterId, Namespace, PodName, Workload};
 
 /// What was read; or why it could not be, in words.
 pub type Read<T> = Result<T, String>;
@@ -57,6 +57,26 @@ pub struct Times {
     pub modified_at: i64,
 }
 
+/// What is asked of a cluster's own Kubernetes API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// A service account, and all pods that use it.
+    Account(Workload),
+    /// One pod, and the service account that it uses.
+    Pod { namespace: Namespace, pod: PodName },
+}
+
+/// What a cluster shows of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterInside {
+    /// The agent's DaemonSet; none where there is none.
+    pub agent: Read<Option<AgentPods>>,
+    /// Pods that use one of the service accounts that were asked about.
+    pub pods: Read<Vec<Pod>>,
+    /// On nodes without a ready agent: pods that hold its ports on the host, as `namespace/pod: port on node`.
+    pub port_holders: Read<BTreeSet<String>>,
+}
+
 /// What a cluster shows of one service account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkloadInside {
@@ -96,6 +116,7 @@ pub struct Pods {
 /// A pod, as far as credentials go.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pod {
+    pub namespace: String,
     pub name: String,
     pub account: String,
     /// None until it has its place.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::Target;
-use super::chain::{Fault, Link, LinkKind};
+use super::chain::{Chain, Fault, Link, LinkKind};
 use super::evidence::{
     ACCESS_KEY, AgentOnNode, Container, Evidence, FULL_URI, NO_PROXIES, NODE_ACTION, NODE_POLICIES, Node,
-    NodeKind, PROXIES, Pod, TOKEN_FILE, WEB_IDENTITY, WorkloadInside,
+    NodeKind, PROXIES, Pod, Pods, Read, TOKEN_FILE, Times, WEB_IDENTITY, WorkloadInside,
 };
 use crate::agent::pods::Lack;
 use crate::moment::rfc3339;
@@ -40,10 +40,45 @@ pub(super) fn links(evidence: &Evidence) -> Vec<Link> {
     if judged.is_empty() {
         return links;
     }
-    for judge in [variables, node, node_role, sdk] {
-        links.extend(together(judge, evidence, inside, &judged));
-    }
+    // Of the one pod that was asked about everything is said; it needs no name.
+    let named = |pod: &Pod| (!matches!(evidence.target, Target::Pod { .. })).then(|| pod.name.clone());
+    let since = evidence.times.as_ref().map_or(Since::Never, Since::Made);
+    links.extend(together(&judged, named, |pod| variables(since, pod)));
+    links.extend(together(&judged, named, |pod| node(inside, pod)));
+    links.extend(together(&judged, named, |pod| node_role(evidence, inside, pod)));
+    links.extend(together(&judged, named, sdk));
     links
+}
+
+/// Of many pods whose service accounts have associations: those that get no credentials from them all the same. Each
+/// is named with its namespace.
+pub(super) fn faults_of(pods: &[Pod]) -> Vec<Link> {
+    let pods: Vec<&Pod> = pods.iter().collect();
+    let named = |pod: &Pod| Some(format!("{}/{}", pod.namespace, pod.name));
+    let mut links = together(&pods, named, |pod| variables(Since::Sometime, pod));
+    links.extend(together(&pods, named, sdk));
+    links
+}
+
+/// When the association of a pod's service account was made.
+#[derive(Clone, Copy)]
+enum Since<'a> {
+    Made(&'a Times),
+    /// There is one; since when was not asked.
+    Sometime,
+    /// There is none.
+    Never,
+}
+
+/// What is to be said where it was not seen which service account a pod uses: `pods` were read, or why not.
+pub fn explain_unseen_pod(target: &Target, pods: &Read<Pods>) -> Chain {
+    const KIND: LinkKind = LinkKind::Pod;
+    let link = match pods {
+        Ok(_) => Link::broken(KIND, Fault::NoPod, "the namespace has no such pod", "look at its spelling: kubectl get pods"),
+        Err(why) => Link::unknown(KIND, why)
+            .mended_by("ask about its service account instead, namespace/service-account@cluster: AWS alone tells half of it"),
+    };
+    Chain { place: target.to_string(), role: None, links: vec![link] }
 }
 
 /// What is so of one pod.
@@ -64,35 +99,36 @@ impl Judged {
     }
 }
 
-type Judge = fn(&Evidence, &WorkloadInside, &Pod) -> Judged;
-
-/// Names of pods, and what is each one's own.
-type Members<'a> = Vec<(&'a str, Option<String>)>;
+/// Pods, and what is each one's own.
+type Members<'a> = Vec<(&'a Pod, Option<String>)>;
 
 /// One link for all pods of which the same is so.
-fn together(judge: Judge, evidence: &Evidence, inside: &WorkloadInside, pods: &[&Pod]) -> Vec<Link> {
+fn together(
+    pods: &[&Pod],
+    named: impl Fn(&Pod) -> Option<String>,
+    judge: impl Fn(&Pod) -> Judged,
+) -> Vec<Link> {
     let mut groups: Vec<(Link, Members<'_>)> = Vec::new();
     for pod in pods {
-        let judged = judge(evidence, inside, pod);
+        let judged = judge(pod);
         match groups.iter_mut().find(|(link, _)| *link == judged.link) {
-            Some((_, members)) => members.push((&pod.name, judged.about)),
-            None => groups.push((judged.link, vec![(&pod.name, judged.about)])),
+            Some((_, members)) => members.push((pod, judged.about)),
+            None => groups.push((judged.link, vec![(pod, judged.about)])),
         }
     }
-    // Of the one pod that was asked about everything is said; it needs no name.
-    let asked = matches!(evidence.target, Target::Pod { .. });
     let tell = |(mut link, members): (Link, Members<'_>)| {
-        let named = members.iter().take(NAMED).map(|(name, about)| match about {
-            Some(about) => format!("{name} {about}"),
-            None => (*name).to_owned(),
-        });
-        let named = named.collect::<Vec<_>>().join(", ");
+        let told = members.iter().take(NAMED).map(|(pod, about)| (named(pod), about.as_deref()));
+        let told: Vec<String> = told
+            .map(|(name, about)| [name.as_deref(), about].into_iter().flatten().collect::<Vec<_>>().join(" "))
+            .filter(|told: &String| !told.is_empty())
+            .collect();
         let more = members.len().saturating_sub(NAMED);
-        link.told = match (members.first(), asked) {
-            (Some((_, Some(about))), true) => format!("{} ({about})", link.told),
-            (_, true) => link.told,
-            _ if more > 0 => format!("{named} and {more} more: {}", link.told),
-            _ => format!("{named}: {}", link.told),
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let is_named = members.first().is_some_and(|(pod, _)| named(pod).is_some());
+        link.told = match (told.is_empty(), is_named) {
+            (true, _) => link.told,
+            (false, true) => format!("{}{more}: {}", told.join(", "), link.told),
+            (false, false) => format!("{} ({})", link.told, told.join(", ")),
         };
         link
     };
@@ -179,8 +215,8 @@ fn used(evidence: &Evidence, inside: &WorkloadInside) -> Link {
 }
 
 /// How a pod is made anew.
-fn restart(evidence: &Evidence, pod: &Pod) -> String {
-    let namespace = &evidence.workload.namespace;
+fn restart(pod: &Pod) -> String {
+    let namespace = &pod.namespace;
     match &pod.owner {
         Some(owner) => {
             let kind = owner.split('/').next().unwrap_or_default();
@@ -195,7 +231,7 @@ fn restart(evidence: &Evidence, pod: &Pod) -> String {
 }
 
 /// Whether each container was given what AWS's SDKs ask the agent with.
-fn variables(evidence: &Evidence, _: &WorkloadInside, pod: &Pod) -> Judged {
+fn variables(since: Since<'_>, pod: &Pod) -> Judged {
     const KIND: LinkKind = LinkKind::Variables;
     let given = |container: &Container| container.has(FULL_URI) && container.has(TOKEN_FILE);
     if let Some(other) = pod
@@ -238,15 +274,28 @@ fn variables(evidence: &Evidence, _: &WorkloadInside, pod: &Pod) -> Judged {
         ""
     };
     let made = pod.created_at.map(|at| format!("made {}", rfc3339(at))).unwrap_or_default();
-    let Some(times) = &evidence.times else {
-        return Judged::of_any(Link::broken(
-            KIND,
-            Fault::PodOlder,
-            format!(
-                "it has none of the variables{by_irsa}: EKS gives them as a pod is made, if there is an association by then"
-            ),
-            format!("once there is one, {}", restart(evidence, pod)),
-        ));
+    let times = match since {
+        Since::Made(times) => times,
+        Since::Sometime => {
+            return Judged::of_any(Link::broken(
+                KIND,
+                Fault::PodOlder,
+                format!(
+                    "no variables, though the service account has an association{by_irsa}: as good as always the pod is the older"
+                ),
+                restart(pod),
+            ));
+        }
+        Since::Never => {
+            return Judged::of_any(Link::broken(
+                KIND,
+                Fault::PodOlder,
+                format!(
+                    "it has none of the variables{by_irsa}: EKS gives them as a pod is made, if there is an association by then"
+                ),
+                format!("once there is one, {}", restart(pod)),
+            ));
+        }
     };
     match pod.created_at {
         Some(at) if at < times.created_at => Judged::of_any(Link::broken(
@@ -256,7 +305,7 @@ fn variables(evidence: &Evidence, _: &WorkloadInside, pod: &Pod) -> Judged {
                 "older than its association ({}), and never given the variables{by_irsa}",
                 rfc3339(times.created_at)
             ),
-            restart(evidence, pod),
+            restart(pod),
         ))
         .about(made),
         Some(at) if at < times.created_at + SETTLING => Judged::of_any(Link::broken(
@@ -266,7 +315,7 @@ fn variables(evidence: &Evidence, _: &WorkloadInside, pod: &Pod) -> Judged {
                 "made within a minute of its association ({}), before EKS's webhook knew of it, and never given the variables{by_irsa}",
                 rfc3339(times.created_at)
             ),
-            restart(evidence, pod),
+            restart(pod),
         ))
         .about(made),
         _ => Judged::of_any(Link::broken(
@@ -280,7 +329,7 @@ fn variables(evidence: &Evidence, _: &WorkloadInside, pod: &Pod) -> Judged {
     }
 }
 
-fn node(_: &Evidence, inside: &WorkloadInside, pod: &Pod) -> Judged {
+fn node(inside: &WorkloadInside, pod: &Pod) -> Judged {
     const KIND: LinkKind = LinkKind::Node;
     let Some(name) = &pod.node else {
         return Judged::of_any(Link::unknown(KIND, "it has no node yet"));
@@ -328,11 +377,14 @@ fn instance(inside: &WorkloadInside, node: &Node) -> Link {
         Ok(AgentOnNode::Ready) => return Link::right(KIND, "the agent's pod on its node is ready"),
         Ok(AgentOnNode::Lacks(lack)) => lack,
     };
-    if let Ok(holders) = &node.port_holders
-        && !holders.is_empty()
-        && matches!(lack, Lack::NotReady(_) | Lack::NoPodYet | Lack::LeftOut)
-    {
-        let holders: Vec<&str> = holders.iter().map(String::as_str).collect();
+    let holders: Vec<&str> = node.port_holders.iter().flatten().map(String::as_str).collect();
+    lacking(lack, &holders)
+}
+
+/// A node without a ready agent, and who holds the agent's ports there.
+pub(super) fn lacking(lack: &Lack, holders: &[&str]) -> Link {
+    const KIND: LinkKind = LinkKind::Node;
+    if !holders.is_empty() && matches!(lack, Lack::NotReady(_) | Lack::NoPodYet | Lack::LeftOut) {
         return Link::broken(
             KIND,
             Fault::PortTaken,
@@ -405,7 +457,7 @@ fn node_role(evidence: &Evidence, inside: &WorkloadInside, pod: &Pod) -> Judged 
 
 /// What AWS's SDKs look at before the agent, in the order in which most of them do (AWS SDKs and Tools reference,
 /// "Standardized credential providers"), and what stands between them and the agent.
-fn sdk(_: &Evidence, _: &WorkloadInside, pod: &Pod) -> Judged {
+fn sdk(pod: &Pod) -> Judged {
     const KIND: LinkKind = LinkKind::Sdk;
     let named = |variable: &str| {
         let having = pod.containers.iter().filter(|container| container.has(variable));

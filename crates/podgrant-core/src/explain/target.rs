@@ -59,6 +59,16 @@ impl Serialize for NamedCluster {
 }
 
 impl Target {
+    /// The cluster that it names, if it names one.
+    pub fn cluster_named(&self) -> Option<&NamedCluster> {
+        match self {
+            Self::ServiceAccount { cluster, .. } | Self::Pod { cluster, .. } | Self::Cluster { cluster } => {
+                Some(cluster)
+            }
+            Self::Role { .. } | Self::Fleet => None,
+        }
+    }
+
     /// A role's name, or its ARN.
     ///
     /// # Errors

@@ -35,6 +35,7 @@ fn given() -> BTreeMap<&'static str, Option<String>> {
 
 fn pod(name: &str) -> Pod {
     Pod {
+        namespace: "payments".to_owned(),
         name: name.to_owned(),
         account: "api".to_owned(),
         node: Some("ip-1".to_owned()),

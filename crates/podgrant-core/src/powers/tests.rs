@@ -192,3 +192,23 @@ fn no_document_makes_it_panic() {
         let _ = (is_every_action(&pattern), is_every_resource(&pattern), aws_managed(&text));
     });
 }
+
+#[test]
+fn an_action_is_allowed_by_name_by_pattern_or_by_what_is_left_out() {
+    let rows = [
+        (
+            r#"{"Statement":{"Effect":"Allow","Action":"eks-auth:AssumeRoleForPodIdentity","Resource":"*"}}"#,
+            true,
+        ),
+        (r#"{"Statement":[{"Effect":"Allow","Action":["s3:*","eks-auth:*"],"Resource":"*"}]}"#, true),
+        (r#"{"Statement":[{"Effect":"Allow","NotAction":"iam:*","Resource":"*"}]}"#, true),
+        (r#"{"Statement":[{"Effect":"Allow","Action":"eks:*","Resource":"*"}]}"#, false),
+        (r#"{"Statement":[{"Effect":"Deny","Action":"eks-auth:*","Resource":"*"}]}"#, false),
+        (r#"{"Statement":[{"Effect":"Allow","NotAction":"eks-auth:*","Resource":"*"}]}"#, false),
+        ("no JSON", false),
+        ("{}", false),
+    ];
+    for (document, allowed) in rows {
+        assert_eq!(may_allow(document, "eks-auth:AssumeRoleForPodIdentity"), allowed, "{document}");
+    }
+}
