@@ -18,7 +18,7 @@ use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use crate::world::{EU, NOW, SECRET_KEY, World, access_key, role, role_tagged, sample};
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/podgrant/install-agent";
-const SEE_NODES: &str = "infra/kubernetes/see-nodes.yaml";
+pub const SEE_NODES: &str = "infra/kubernetes/see-nodes.yaml";
 
 /// One server for all tests; it has one agent, so one test at a time.
 static SERVER: OnceCell<Option<Mutex<LocalKubernetes>>> = OnceCell::const_new();
@@ -33,13 +33,13 @@ async fn server() -> Option<MutexGuard<'static, LocalKubernetes>> {
 }
 
 /// The server, if it knows EKS's tokens.
-async fn eks_server() -> Option<MutexGuard<'static, LocalKubernetes>> {
+pub async fn eks_server() -> Option<MutexGuard<'static, LocalKubernetes>> {
     server().await.filter(|server| server.knows_eks())
 }
 
 /// podgrant on a fake EKS whose cluster `prod-eu` is the server, with the add-on ACTIVE. The token is signed
 /// for about now: EKS looks at its date.
-async fn world(server: &LocalKubernetes) -> World {
+pub async fn world(server: &LocalKubernetes) -> World {
     let mut w = World::with(&[("PODGRANT_KUBERNETES_ROLE", ROLE)]).await;
     w.lookout = Some(Lookout::new(podgrant_kubernetes::agent_pods, podgrant_kubernetes::misfits));
     // A token of the same second would be the same, and the server remembers those that it let in.
@@ -80,7 +80,7 @@ async fn look(w: &World) -> String {
     told.map(|line| format!("{line}\n")).collect()
 }
 
-fn ready() -> Value {
+pub fn ready() -> Value {
     json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]})
 }
 

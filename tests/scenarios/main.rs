@@ -10,6 +10,8 @@ mod agents;
 mod batches;
 mod clean_up;
 mod endpoints;
+mod explain;
+mod explain_inside;
 mod fleet;
 mod guarded;
 mod inside;

@@ -169,6 +169,37 @@ impl LocalKubernetes {
         .await
     }
 
+    /// A service account in a namespace of its own, with these annotations, in place of what was there.
+    pub async fn add_account(&self, namespace: &str, name: &str, annotations: &Value) -> Result<()> {
+        let namespaces: Api<Namespace> = Api::all(self.client()?);
+        let object = serde_json::from_value(json!({"metadata": {"name": namespace}}))?;
+        match namespaces.create(&PostParams::default(), &object).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            made => drop(made?),
+        }
+        let pods: Api<Pod> = Api::namespaced(self.client()?, namespace);
+        let of_tests = ListParams::default().labels(&format!("{}={}", OURS.0, OURS.1));
+        pods.delete_collection(&DeleteParams::default().grace_period(0), &of_tests).await?;
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client()?, namespace);
+        let account = json!({
+            "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": name, "annotations": annotations},
+        });
+        accounts.patch(name, &PatchParams::apply("podgrant-tests").force(), &Patch::Apply(&account)).await?;
+        Ok(())
+    }
+
+    /// A pod on a node, as a kubelet would have it running. EKS's webhook is not there: the pod has what its text says.
+    pub async fn add_pod(&self, namespace: &str, name: &str, spec: &Value) -> Result<()> {
+        let pods: Api<Pod> = Api::namespaced(self.client()?, namespace);
+        let pod = json!({"metadata": {"name": name, "labels": {OURS.0: OURS.1}}, "spec": spec});
+        pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
+        let running =
+            json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+        pods.patch_status(name, &PatchParams::default(), &Patch::Merge(running)).await?;
+        Ok(())
+    }
+
     /// A node that is ready, with these labels and taints (`key=value:effect`).
     pub async fn add_node(&self, name: &str, labels: &[(&str, &str)], taints: &[&str]) -> Result<()> {
         let all = [OURS, ("kubernetes.io/os", "linux")];

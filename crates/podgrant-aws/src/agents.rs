@@ -117,14 +117,8 @@ impl Aws {
 
     /// What the cluster's pods run on, as far as EKS shows it.
     pub(crate) async fn nodes(&self, cluster: &ClusterId) -> Result<Nodes, AwsError> {
+        let mut nodes = Nodes { node_groups: self.node_groups(cluster).await?.len(), fargate_profiles: 0 };
         let eks = &self.region(&cluster.region)?.eks;
-        let mut nodes = Nodes::default();
-        let mut groups =
-            eks.list_nodegroups().cluster_name(cluster.name.as_str()).into_paginator().items().send();
-        while let Some(group) = groups.next().await {
-            group.map_err(|error| AwsError::of("eks:ListNodegroups", cluster.to_string(), error))?;
-            nodes.node_groups += 1;
-        }
         let mut profiles =
             eks.list_fargate_profiles().cluster_name(cluster.name.as_str()).into_paginator().items().send();
         while let Some(profile) = profiles.next().await {
@@ -132,6 +126,19 @@ impl Aws {
             nodes.fargate_profiles += 1;
         }
         Ok(nodes)
+    }
+
+    /// The names of a cluster's managed node groups.
+    pub(crate) async fn node_groups(&self, cluster: &ClusterId) -> Result<Vec<String>, AwsError> {
+        let eks = &self.region(&cluster.region)?.eks;
+        let mut groups =
+            eks.list_nodegroups().cluster_name(cluster.name.as_str()).into_paginator().items().send();
+        let mut names = Vec::new();
+        while let Some(group) = groups.next().await {
+            names
+                .push(group.map_err(|error| AwsError::of("eks:ListNodegroups", cluster.to_string(), error))?);
+        }
+        Ok(names)
     }
 
     /// Installs the agent, with podgrant's mark.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_resourcegroupstagging::types::TagFilter;
+use podgrant_core::explain::evidence::Times;
 use podgrant_core::model::AssociationRecord;
 use podgrant_core::{Association, AssociationId, ClusterId, Mark, Region, Workload};
 
@@ -72,6 +73,16 @@ impl Aws {
         cluster: &ClusterId,
         id: &AssociationId,
     ) -> Result<Option<Association>, AwsError> {
+        let found = self.association_in_time(cluster, id).await?;
+        Ok(found.map(|(association, _)| association))
+    }
+
+    /// The same, and when it was made and changed.
+    pub(crate) async fn association_in_time(
+        &self,
+        cluster: &ClusterId,
+        id: &AssociationId,
+    ) -> Result<Option<(Association, Times)>, AwsError> {
         const OPERATION: &str = "eks:DescribePodIdentityAssociation";
         let answer = self
             .region(&cluster.region)?
@@ -94,7 +105,13 @@ impl Aws {
             return Ok(None);
         };
         let tags = found.tags.clone().unwrap_or_default().into_iter().collect();
-        Ok(Some(Association {
+        let created_at = found.created_at.map(|at| at.secs()).unwrap_or_default();
+        let times = Times {
+            association: id.clone(),
+            created_at,
+            modified_at: found.modified_at.map_or(created_at, |at| at.secs()),
+        };
+        let association = Association {
             cluster: cluster.clone(),
             id: id.clone(),
             workload: Workload { namespace, service_account },
@@ -106,7 +123,8 @@ impl Aws {
                 target_role: found.target_role_arn.filter(|arn| !arn.is_empty()),
             }),
             arn: found.association_arn.unwrap_or_default(),
-        }))
+        };
+        Ok(Some((association, times)))
     }
 
     /// Our marks in a region: all, or some.

@@ -187,7 +187,7 @@ impl Aws {
 
     /// The bearer token that EKS expects: a presigned STS GetCallerIdentity, with the cluster's
     /// name in a signed header. Nothing is sent for it.
-    async fn kubernetes_token(&self, cluster: &ClusterId, now: i64) -> Result<String, String> {
+    pub(crate) async fn kubernetes_token(&self, cluster: &ClusterId, now: i64) -> Result<String, String> {
         let no_token =
             |error: &dyn fmt::Display| format!("no token for the cluster's Kubernetes API: {error}");
         let credentials = self.credentials.as_ref().ok_or_else(|| no_token(&"there are no credentials"))?;

@@ -19,6 +19,7 @@ mod apply;
 mod associations;
 mod clusters;
 mod error;
+mod explain;
 pub mod http;
 mod kubernetes;
 mod observe;
@@ -27,6 +28,7 @@ mod roles;
 
 pub use apply::{Keep, Occasion};
 pub use error::{AwsError, Meaning};
+pub use explain::{Explanation, Onlooker};
 pub use kubernetes::Lookout;
 pub use observe::View;
 pub use publish::{BusEvent, DelayedMessage};

@@ -488,7 +488,7 @@ impl Aws {
     }
 
     /// Our marks in a region; `None` where they can't be had, which is said.
-    async fn index_or_none(&self, which: Marks<'_>, region: &Region) -> Option<Index> {
+    pub(crate) async fn index_or_none(&self, which: Marks<'_>, region: &Region) -> Option<Index> {
         let index = self.index(region, which).await;
         let said = |error: &AwsError| {
             tracing::warn!(%error, "the tag index can't be had: describing associations instead");
@@ -516,7 +516,7 @@ impl Aws {
 
     /// Marks what was listed; describes what is `in_doubt`, and what somebody's grant wants and the index does not
     /// know. Without an index, describes everything. Where time is up the scope ends with what was described.
-    async fn know_wanted(
+    pub(crate) async fn know_wanted(
         &self,
         listed: Vec<Association>,
         index: Option<Index>,
@@ -604,7 +604,7 @@ impl Aws {
 }
 
 /// Runs calls side by side, as many as AWS's limits bear.
-async fn side_by_side<T, F: Future>(
+pub(crate) async fn side_by_side<T, F: Future>(
     items: impl IntoIterator<Item = T>,
     call: impl FnMut(T) -> F,
 ) -> Vec<F::Output> {

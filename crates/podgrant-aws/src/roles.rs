@@ -109,7 +109,7 @@ impl Aws {
     }
 
     /// ARNs of the managed policies that are attached to a role.
-    async fn attached_policies(&self, name: &str) -> Result<Vec<String>, AwsError> {
+    pub(crate) async fn attached_policies(&self, name: &str) -> Result<Vec<String>, AwsError> {
         let mut pages =
             self.iam.list_attached_role_policies().role_name(name).into_paginator().items().send();
         let mut attached: Vec<String> = Vec::new();
@@ -121,7 +121,7 @@ impl Aws {
     }
 
     /// Names and documents of a role's inline policies.
-    async fn inline_policies(&self, name: &str) -> Result<Vec<(String, String)>, AwsError> {
+    pub(crate) async fn inline_policies(&self, name: &str) -> Result<Vec<(String, String)>, AwsError> {
         let mut pages = self.iam.list_role_policies().role_name(name).into_paginator().items().send();
         let mut names: Vec<String> = Vec::new();
         while let Some(policy) = pages.next().await {
@@ -150,7 +150,7 @@ impl Aws {
     }
 
     /// The document of a managed policy's default version.
-    async fn default_version(&self, arn: &str) -> Result<String, AwsError> {
+    pub(crate) async fn default_version(&self, arn: &str) -> Result<String, AwsError> {
         let answer = self.iam.get_policy().policy_arn(arn).send().await;
         let answer = answer.map_err(|error| AwsError::of("iam:GetPolicy", arn, error))?;
         let version = answer.policy.and_then(|policy| policy.default_version_id).unwrap_or_default();

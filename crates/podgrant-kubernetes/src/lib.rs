@@ -17,12 +17,17 @@ use podgrant_core::agent::pods::{AgentPods, KubernetesAccess, Unseen};
 use podgrant_core::agent::{AGENT_ADDON, AGENT_NAMESPACE};
 
 mod accounts;
+mod cluster;
 mod configuration;
 mod nodes;
+mod pods;
+mod workload;
 
 pub use accounts::{service_account_exists, service_accounts};
+pub use cluster::look_into_cluster;
 pub use configuration::misfits;
 use nodes::Nodes;
+pub use workload::look_at_workload;
 
 /// A private endpoint that can't be reached from here does not answer at all.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -77,28 +82,41 @@ async fn asked<T>(
 }
 
 async fn look(client: Client, access: &KubernetesAccess) -> Result<Option<AgentPods>, Unseen> {
+    let seen = see_agent(&client).await.map_err(|error| unseen(&error, access))?;
+    Ok(seen.map(|(nodes, hidden)| told(nodes, hidden)))
+}
+
+fn told(nodes: Nodes, hidden: Option<String>) -> AgentPods {
+    match hidden {
+        Some(why) => nodes.told_without_nodes(why),
+        None => nodes.told(),
+    }
+}
+
+/// The agent's pods by node, and why the nodes themselves are hidden, if they are.
+async fn see_agent(client: &Client) -> Result<Option<(Nodes, Option<String>)>, kube::Error> {
     let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), AGENT_NAMESPACE);
-    let unseen = |error: kube::Error| unseen(&error, access);
-    let daemon_set = match daemon_sets.get(AGENT_ADDON).await {
-        Ok(daemon_set) => daemon_set,
-        // Anybody may answer 404; only Kubernetes says so of a DaemonSet.
-        Err(kube::Error::Api(status)) if status.code == 404 && status.reason == "NotFound" => {
-            return Ok(None);
-        }
-        Err(error) => return Err(unseen(error)),
-    };
+    let Some(daemon_set) = if_there(daemon_sets.get(AGENT_ADDON).await)? else { return Ok(None) };
     let mut nodes = Nodes::of(&daemon_set);
     let pods: Api<Pod> = Api::namespaced(client.clone(), AGENT_NAMESPACE);
     let of_the_agent = ListParams::default().labels(&nodes.pod_selector()).limit(PAGE);
-    each_page(&pods, of_the_agent, |pod| nodes.add_pod(&pod)).await.map_err(unseen)?;
-    let all: Api<Node> = Api::all(client);
+    each_page(&pods, of_the_agent, |pod| nodes.add_pod(&pod)).await?;
+    let all: Api<Node> = Api::all(client.clone());
     match each_page(&all, ListParams::default().limit(PAGE), |node| nodes.add_node(&node)).await {
-        Ok(()) => Ok(Some(nodes.told())),
+        Ok(()) => Ok(Some((nodes, None))),
         // AmazonEKSViewPolicy, as Kubernetes' own role `view`, shows no nodes.
         Err(kube::Error::Api(status)) if status.code == 403 => {
-            Ok(Some(nodes.told_without_nodes(shortened(&status.message))))
+            Ok(Some((nodes, Some(shortened(&status.message)))))
         }
-        Err(error) => Err(unseen(error)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Nothing where Kubernetes says that there is no such thing; anybody may answer 404, and only Kubernetes says so.
+fn if_there<T>(answer: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
+    match answer {
+        Err(kube::Error::Api(status)) if status.code == 404 && status.reason == "NotFound" => Ok(None),
+        answer => answer.map(Some),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::shortened;
 
 /// Where pods of EKS run: `ec2`, `fargate`, `auto` or `hybrid`. The agent's own
 /// affinity is by this label (chart of aws/eks-pod-identity-agent).
-const COMPUTE_TYPE: &str = "eks.amazonaws.com/compute-type";
+pub(crate) const COMPUTE_TYPE: &str = "eks.amazonaws.com/compute-type";
 
 /// Nodes where there is no such agent: Fargate has none, Auto Mode's own nodes have
 /// theirs built in, and hybrid nodes a DaemonSet of their own.
@@ -141,6 +141,11 @@ impl Nodes {
             Lack::LeftOut
         };
         self.without_pod.insert(name, why);
+    }
+
+    /// Whether the agent's pod on a node is ready. After all pods.
+    pub fn covers(&self, node: &str) -> bool {
+        self.covered.contains(node)
     }
 
     /// What is known when every node was seen.

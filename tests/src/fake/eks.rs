@@ -35,6 +35,10 @@ pub(super) fn route(method: &str, path: &[String]) -> Option<(&'static str, Map<
             found.push(("clusterName", name));
             if *kind == "node-groups" { "ListNodegroups" } else { "ListFargateProfiles" }
         }
+        ("GET", ["clusters", name, "node-groups", group]) => {
+            found.extend([("clusterName", *name), ("nodegroupName", *group)]);
+            "DescribeNodegroup"
+        }
         ("GET" | "POST", ["clusters", name, kind @ ("addons" | "pod-identity-associations")]) => {
             found.push(("clusterName", name));
             match (method, *kind) {
@@ -88,6 +92,7 @@ pub(super) fn handle(state: &mut State, region: &str, operation: &str, params: &
         "ListClusters" => list(state, region, params),
         "DeleteCluster" => delete(state, region, params),
         "ListNodegroups" | "ListFargateProfiles" => nodes(state, region, operation, params),
+        "DescribeNodegroup" => node_group(state, region, params),
         "TagResource" | "UntagResource" | "ListTagsForResource" => tags(state, region, operation, params),
         _ if operation.contains("Addon") => addons::handle(state, region, operation, params),
         _ if operation.contains("Access") => access::handle(state, region, operation, params),
@@ -220,6 +225,20 @@ fn nodes(state: &mut State, region: &str, operation: &str, params: &Params) -> A
     let page = page(state, format!("{operation} {place:?}"), params)?;
     let (items, token) = page.take(names.iter().map(|name| (name.as_str(), json!(name))));
     Ok(listing(key, items, token))
+}
+
+fn node_group(state: &mut State, region: &str, params: &Params) -> Answer {
+    let place = (region.to_owned(), params.text("clusterName")?.to_owned());
+    let (cluster, name) = (existing(state, &place)?, params.text("nodegroupName")?);
+    if !cluster.node_groups.iter().any(|group| group == name) {
+        let message = format!("No node group found for name: {name}.");
+        return Err(Refusal::new(404, "ResourceNotFoundException", message).with("nodegroupName", name));
+    }
+    let default = || format!("arn:aws:iam::{ACCOUNT}:role/nodes");
+    let role = cluster.node_roles.get(name).cloned().unwrap_or_else(default);
+    Ok(
+        json!({"nodegroup": {"nodegroupName": name, "clusterName": place.1, "nodeRole": role, "status": "ACTIVE"}}),
+    )
 }
 
 fn delete(state: &mut State, region: &str, params: &Params) -> Answer {

@@ -49,6 +49,8 @@ pub struct Cluster {
     pub outpost: bool,
     pub connected: bool,
     pub node_groups: Vec<String>,
+    /// ARNs of the node groups' roles, by group; of others it is the role `nodes`.
+    pub node_roles: Tags,
     pub fargate_profiles: Vec<String>,
     /// `API`, `API_AND_CONFIG_MAP` or `CONFIG_MAP`: only the first two know access entries.
     pub authentication_mode: String,
@@ -80,6 +82,7 @@ impl Cluster {
             outpost: false,
             connected: false,
             node_groups: Vec::new(),
+            node_roles: Tags::new(),
             fargate_profiles: Vec::new(),
             authentication_mode: "API_AND_CONFIG_MAP".to_owned(),
             endpoint_public_access: true,
@@ -160,6 +163,14 @@ impl Cluster {
     pub fn node_group(mut self, name: impl Into<String>) -> Self {
         self.node_groups.push(name.into());
         self
+    }
+
+    /// With one more managed node group, whose nodes have this role.
+    #[must_use]
+    pub fn node_group_of(mut self, name: impl Into<String>, role_arn: impl Into<String>) -> Self {
+        let name = name.into();
+        self.node_roles.insert(name.clone(), role_arn.into());
+        self.node_group(name)
     }
 
     /// With one more Fargate profile.
