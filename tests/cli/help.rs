@@ -12,6 +12,8 @@ async fn help_says_what_there_is() {
       plan         Show what would be done, and what not and why; change nothing
       apply        Show the same, ask, and do it
       list         List the associations of the fleet: whose they are, and whether their roles are there
+      explain      Explain every link from a role's tag to a pod's credentials: which is right, which is broken, and what mends it
+      doctor       Name what keeps pods from their credentials, the likeliest cause first, and what to do about it
       report       Write who can be whom, where: one page for a browser, or Markdown
       grant        Grant a role to service accounts: write its tags
       revoke       Withdraw a role from service accounts: take them out of its tags
@@ -47,7 +49,7 @@ async fn help_says_what_there_is() {
     Exit codes:
       0   done, or nothing to do
       1   failed
-      2   plan: something is to be done
+      2   plan: something is to be done; explain, doctor: something is wrong
       3   done in part: something could not be read, is refused or withheld, or is still to come
       4   asked, and declined
       64  bad usage
@@ -181,7 +183,7 @@ async fn bad_usage_has_a_code_of_its_own() {
     insta::assert_snapshot!(person.story("man paln", "").await, @"
     ---- stderr
     podgrant: there is no command paln
-      the commands are plan, apply, list, report, grant, revoke, completions, man, help
+      the commands are plan, apply, list, explain, doctor, report, grant, revoke, completions, man, help
 
     ---- exit 64
     ");

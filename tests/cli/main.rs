@@ -3,6 +3,7 @@
 
 mod applying;
 mod docs;
+mod explaining;
 mod granting;
 mod help;
 mod listing;

@@ -127,6 +127,7 @@ impl Person {
                 Box::pin(async move { sdk })
             },
             lookout: None,
+            onlooker: None,
             interrupted: &|| {
                 self.patience.set(self.patience.get().saturating_sub(1));
                 self.patience.get() == 0

@@ -133,8 +133,8 @@ async fn things_that_are_not_there() {
     person.aws.add_cluster(Cluster::named("prod-eu").region(US));
     insta::assert_snapshot!(person.story("plan --cluster prod-eu", "").await, @"
     ---- stderr
-    podgrant: the cluster prod-eu is in several regions: us-east-1/prod-eu, eu-west-1/prod-eu
-      say which: --cluster us-east-1/prod-eu
+    podgrant: the cluster prod-eu is in several regions: eu-west-1/prod-eu, us-east-1/prod-eu
+      say which: --cluster eu-west-1/prod-eu
 
     ---- exit 64
     ");

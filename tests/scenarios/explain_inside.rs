@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::explain::{by_hand, timeless};
 use crate::kubernetes::{eks_server, ready, world};
-use crate::world::{EU, SECRET_KEY, World, role};
+use crate::world::{EU, SECRET_KEY, World, by_kind, role};
 
 const USER: &str = "AKIDSCENARIOS";
 
@@ -183,4 +183,24 @@ async fn who_may_see_little_is_told_what_and_why() {
     w.aws.fault(Fault::on("eks", "DescribeNodegroup").access_denied());
     let told = explained(&w, Target::service_account("payments/api@prod-eu")).await;
     assert!(told.contains("unknown node role"), "{told}");
+}
+
+#[tokio::test]
+async fn a_cluster_is_looked_over_as_a_whole() {
+    let Some(server) = eks_server().await else { return };
+    let w = granted(&server).await;
+    let_in(&server, "AmazonEKSClusterAdminPolicy");
+    server.add_pod("payments", "api-1", &plain("api", "ip-1")).await.unwrap();
+    server.add_pod("payments", "api-2", &given("api", "ip-1")).await.unwrap();
+    server.add_pod("payments", "other-1", &plain("default", "ip-1")).await.unwrap();
+    w.aws.add_role(role("web", "web/front@prod-eu"));
+    w.aws.add_role(role("typo", "web/Front@prod-eu x/y@nowhere"));
+    w.aws.add_association(Association::of("prod-eu", "web", "front"));
+    w.forget();
+    assert_snapshot!(diagnosed(&w, Target::cluster("prod-eu")).await);
+    let calls = w.aws.calls();
+    assert_snapshot!(by_kind(&calls).join("\n"));
+    w.forget();
+    assert_snapshot!(diagnosed(&w, Ok(Target::Fleet)).await);
+    assert_snapshot!(diagnosed(&w, Target::cluster("nowhere")).await);
 }

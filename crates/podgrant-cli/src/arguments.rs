@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+/// What `explain` and `doctor` are asked about.
+pub use podgrant_core::explain::Target as Asked;
 use podgrant_core::{ClusterName, Region};
 
 use crate::exit;
@@ -75,6 +77,27 @@ pub enum Command {
         /// Only those that give this role: a name or ARN
         #[arg(long, value_name = "ROLE")]
         role: Option<String>,
+    },
+    /// Explain every link from a role's tag to a pod's credentials: which is right, which is broken, and what mends it
+    Explain {
+        /// A role, by name or ARN, or namespace/service-account@cluster
+        #[arg(required_unless_present = "pod", value_name = "ROLE|ACCOUNT", value_parser = role_or_account)]
+        what: Option<Asked>,
+        /// One pod, as namespace/pod@cluster
+        #[arg(long, conflicts_with = "what", value_parser = Asked::pod)]
+        pod: Option<Asked>,
+    },
+    /// Name what keeps pods from their credentials, the likeliest cause first, and what to do about it
+    Doctor {
+        /// namespace/service-account@cluster [default: every cluster of the fleet]
+        #[arg(value_parser = Asked::service_account)]
+        account: Option<Asked>,
+        /// One pod, as namespace/pod@cluster
+        #[arg(long, conflicts_with_all = ["account", "cluster"], value_parser = Asked::pod)]
+        pod: Option<Asked>,
+        /// One cluster, as a whole
+        #[arg(long, value_name = "[REGION/]CLUSTER", conflicts_with = "account", value_parser = Asked::cluster)]
+        cluster: Option<Asked>,
     },
     /// Write who can be whom, where: one page for a browser, or Markdown
     Report {
@@ -211,6 +234,12 @@ fn share(text: &str) -> Result<f64, String> {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
         _ => Err("expected 0 to 1, such as 0.5".to_owned()),
     }
+}
+
+/// A service account on a cluster, or a role: no role's name has a slash before an @.
+fn role_or_account(text: &str) -> Result<Asked, String> {
+    let is_account = text.split_once('@').is_some_and(|(place, _)| place.contains('/'));
+    if is_account { Asked::service_account(text) } else { Asked::role(text) }
 }
 
 /// The name of a role that was named by name or ARN.

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod completions;
+pub mod explain;
 pub mod grant;
 pub mod list;
 pub mod man;

@@ -24,8 +24,8 @@ mod ui;
 pub use exit::Exit;
 pub use surroundings::{Outside, Streams, Surroundings, Terminal};
 
-use arguments::{Arguments, Command};
-use commands::{apply, completions, grant, list, man, plan, report, revoke};
+use arguments::{Arguments, Asked, Command};
+use commands::{apply, completions, explain, grant, list, man, plan, report, revoke};
 use problem::Problem;
 use session::Session;
 use ui::Ui;
@@ -89,6 +89,15 @@ async fn with_aws<'a>(
         }
         Command::List { cluster, role } => {
             list::run(&mut session, cluster.as_ref(), role.as_deref()).boxed_local()
+        }
+        Command::Explain { what, pod } => match what.as_ref().or(pod.as_ref()) {
+            Some(target) => explain::run(&mut session, target).boxed_local(),
+            // clap wants one.
+            None => ready(Ok(Exit::Usage)).boxed_local(),
+        },
+        Command::Doctor { account, pod, cluster } => {
+            let target = account.as_ref().or(pod.as_ref()).or(cluster.as_ref()).unwrap_or(&Asked::Fleet);
+            explain::diagnose(&mut session, target).boxed_local()
         }
         Command::Report { format, file, looks } => {
             report::run(&mut session, *format, file.as_deref(), looks).boxed_local()

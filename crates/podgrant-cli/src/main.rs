@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use podgrant_aws::Onlooker;
 use podgrant_cli::{Outside, Streams, Surroundings, Terminal};
 use podgrant_runtime::{Clock, Lookout};
 
@@ -32,6 +33,10 @@ async fn main() -> ExitCode {
         clock: Clock::system(),
         sdk: &|profile| Box::pin(podgrant_aws::sdk_config_of(profile)),
         lookout: Some(Lookout::new(podgrant_kubernetes::agent_pods, podgrant_kubernetes::misfits)),
+        onlooker: Some(Onlooker::new(
+            podgrant_kubernetes::look_at_workload,
+            podgrant_kubernetes::look_into_cluster,
+        )),
         interrupted: &is_interrupted,
         #[expect(clippy::disallowed_methods, reason = "a person asked to wait")]
         pause: &|time| Box::pin(tokio::time::sleep(time)),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use podgrant_aws::{Aws, AwsError, Meaning, at_home_in};
+use podgrant_aws::{Aws, AwsError, Meaning, Onlooker, at_home_in};
 use podgrant_core::moment::rfc3339;
 use podgrant_core::{AllowBy, ClusterId, Region};
 use podgrant_events::{Trigger, Wake};
@@ -84,6 +84,11 @@ impl<'a> Session<'a> {
 
     pub fn now(&self) -> i64 {
         self.outside.clock.seconds()
+    }
+
+    /// The way into clusters, to look at pods.
+    pub fn onlooker(&self) -> Option<&Onlooker> {
+        self.outside.onlooker.as_ref()
     }
 
     pub fn is_interrupted(&self) -> bool {

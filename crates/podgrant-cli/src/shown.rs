@@ -115,7 +115,7 @@ impl Shown {
         if !self.unread.is_empty() {
             Exit::InPart
         } else if !self.plan.changes.is_empty() || !self.plan.waits.is_empty() {
-            Exit::Changes
+            Exit::Found
         } else if self.says_no() {
             Exit::InPart
         } else {

@@ -4,7 +4,7 @@ use std::io::{BufRead, Write};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use podgrant_aws::{Lookout, SdkConfig};
+use podgrant_aws::{Lookout, Onlooker, SdkConfig};
 use podgrant_runtime::Clock;
 
 /// Where a command runs.
@@ -39,6 +39,8 @@ pub struct Outside<'a> {
     pub sdk: &'a dyn Fn(Option<String>) -> BoxFuture<'static, SdkConfig>,
     /// The way into clusters' Kubernetes APIs, if there is one.
     pub lookout: Option<Lookout>,
+    /// The way to look at pods and service accounts there, with this person's rights, if there is one.
+    pub onlooker: Option<Onlooker>,
     /// Whether the person wants it to end.
     pub interrupted: &'a dyn Fn() -> bool,
     /// Waits.

@@ -2,6 +2,7 @@
 
 use super::chain::{Chain, Fault, Link, LinkKind};
 use super::evidence::{Evidence, Part, Read};
+use crate::accounts::{Namespaces, SeenAccounts, ServiceAccounts};
 use crate::agent::pods::{AgentPods, Inside};
 use crate::agent::{AGENT_ADDON, AgentSettings, plan_agents, version_matters};
 use crate::guardrails::Guardrails;
@@ -47,14 +48,15 @@ pub fn explain_role(
         FindingKind::BadTag => {
             Some(Link::broken(LinkKind::Tag, Fault::BadTag, &finding.reason, "mend the tag"))
         }
-        FindingKind::PatternNotExpanded => {
-            let grant = finding.grant.as_deref().unwrap_or_default();
-            Some(Link::refused(LinkKind::Tag, Fault::BadTag, &format!("{grant}: {}", finding.reason)))
-        }
         _ => None,
     });
-    let mut links: Vec<Link> = std::iter::once(exists).chain(of_tags).collect();
-    if links.len() == 1 && RoleTags::parse(keys, &role.tags).0.grants.is_empty() {
+    let grants = RoleTags::parse(keys, &role.tags).0.grants;
+    let patterns = grants.iter().filter(|grant| grant.subject.is_pattern()).map(|grant| {
+        let told = "a pattern: whom it means only its clusters know, and podgrant plan --role asks them";
+        Link::unknown(LinkKind::Tag, format!("{}: {told}", grant.subject))
+    });
+    let mut links: Vec<Link> = std::iter::once(exists).chain(of_tags).chain(patterns).collect();
+    if links.len() == 1 && grants.is_empty() {
         let key = keys.key("grant");
         let remedy = format!("tag it, as in {key} = payments/api@prod-eu");
         links.push(Link::broken(
@@ -79,6 +81,14 @@ struct Aws<'a> {
     standing: Option<&'a Association>,
 }
 
+/// What podgrant would do in the place. Its service account is taken for there: whether it is, a link of its own says.
+pub(super) fn planned(evidence: &Evidence, keys: &TagKeys, guardrails: &Guardrails) -> Plan {
+    let account = SeenAccounts::new(Namespaces::All, [evidence.workload.clone()].into());
+    let accounts = evidence.cluster.clone().map(|cluster| (cluster, ServiceAccounts::Seen(account)));
+    let service_accounts = accounts.into_iter().collect();
+    plan_grants(&Snapshot { service_accounts, ..evidence.snapshot.clone() }, keys, guardrails)
+}
+
 impl<'a> Aws<'a> {
     fn new(evidence: &'a Evidence, keys: &'a TagKeys, guardrails: &'a Guardrails) -> Self {
         let snapshot = &evidence.snapshot;
@@ -93,7 +103,7 @@ impl<'a> Aws<'a> {
             evidence,
             keys,
             guardrails,
-            plan: plan_grants(snapshot, keys, guardrails),
+            plan: planned(evidence, keys, guardrails),
             role,
             tags: role.map(|role| RoleTags::parse(keys, &role.tags).0).unwrap_or_default(),
             cluster,
@@ -135,13 +145,14 @@ impl<'a> Aws<'a> {
     /// The grant of the role that means this place.
     fn grant(&self) -> Option<&Grant> {
         let cluster = self.cluster;
-        self.tags.grants.iter().find(|grant| {
-            grant.subject.workload().as_ref() == Some(&self.evidence.workload)
-                && match cluster {
-                    Some(cluster) => grant.subject.clusters.matches(cluster),
-                    None => grant.subject.to_string() == self.evidence.place,
-                }
-        })
+        let asking = self.tags.grants.iter().filter(|grant| match cluster {
+            Some(cluster) => {
+                grant.subject.means(&self.evidence.workload) && grant.subject.clusters.matches(cluster)
+            }
+            None => grant.subject.to_string() == self.evidence.place,
+        });
+        // A name goes before a pattern.
+        asking.min_by_key(|grant| grant.subject.is_pattern())
     }
 
     /// The association that stands in the place and has this very role; by name, where the role was not read.
@@ -225,16 +236,6 @@ impl<'a> Aws<'a> {
         }
         if let Some(reason) = bad(&self.keys.key("grant")) {
             return Some(Link::broken(KIND, Fault::BadTag, reason, "mend the tag"));
-        }
-        if let Some(finding) = self.findings(&[FindingKind::PatternNotExpanded]).first()
-            && self.tags.grants.iter().any(|grant| {
-                grant.subject.workload().is_none()
-                    && grant.subject.means(&self.evidence.workload)
-                    && self.cluster.is_none_or(|cluster| grant.subject.clusters.matches(cluster))
-            })
-        {
-            let grant = finding.grant.clone().unwrap_or_default();
-            return Some(Link::refused(KIND, Fault::BadTag, &format!("{grant}: {}", finding.reason)));
         }
         let asked: Vec<String> =
             self.tags.grants.iter().take(5).map(|grant| grant.subject.to_string()).collect();

@@ -212,8 +212,13 @@ fn nodes(agent: &AgentPods, holders: &Read<BTreeSet<String>>) -> Vec<Link> {
 /// A finding about grants, as a link.
 fn link_of(finding: &Finding) -> Option<Link> {
     let (kind, fault) = match finding.kind {
-        FindingKind::BadTag | FindingKind::PatternNotExpanded | FindingKind::KeptForBadTag => {
-            (LinkKind::Tag, Fault::BadTag)
+        FindingKind::BadTag | FindingKind::KeptForBadTag => (LinkKind::Tag, Fault::BadTag),
+        FindingKind::PatternNotExpanded => {
+            let role = finding.role.as_ref().map(|role| role.role_name()).unwrap_or_default();
+            let grant = finding.grant.as_deref().unwrap_or_default();
+            let told =
+                format!("role {role}, {grant}: a pattern: whom it means podgrant plan --role {role} asks");
+            return Some(Link::unknown(LinkKind::Tag, told));
         }
         FindingKind::TrustPolicy => (LinkKind::Trust, Fault::TrustPolicy),
         FindingKind::Guardrail => (LinkKind::Guardrails, Fault::Guardrail),

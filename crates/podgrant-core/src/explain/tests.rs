@@ -8,7 +8,7 @@ use super::*;
 use crate::agent::pods::{AgentPods, Lack, NodeLack};
 use crate::fixtures::{NOW, cluster, cluster_id, foreign, ours, role, snapshot};
 use crate::model::{Agent, AgentIssue, Association, Cluster, Nodes, Role};
-use crate::plan::{Change, plan_grants};
+use crate::plan::Change;
 use crate::powers::Powers;
 
 /// When the association was made, and the pod a while after it.
@@ -561,7 +561,7 @@ fn the_chain_and_the_plan_agree() {
     for (name, change) in AWS {
         let mut evidence = good();
         change(&mut evidence);
-        let plan = plan_grants(&evidence.snapshot, &TagKeys::default(), &Guardrails::default());
+        let plan = aws::planned(&evidence, &TagKeys::default(), &Guardrails::default());
         let creates = plan.changes.iter().any(
             |change| matches!(change, Change::Create { workload, .. } if *workload == evidence.workload),
         );
