@@ -1,6 +1,6 @@
 //! What the documents show is what is put out.
 
-use podgrant_tests::fake::Cluster;
+use podgrant_tests::fake::{Cluster, Role};
 
 use crate::listing::fleet;
 use crate::person::{Person, US, role};
@@ -31,6 +31,13 @@ async fn the_documents_show_what_is_put_out() {
     shown_in("docs/cli.md", &person.types("list", "").await.out);
     let command = "list --cluster us-east-1/prod-us --output json";
     shown_in("docs/cli.md", &person.types(command, "").await.out);
+
+    shown_in("docs/cli.md", &person.types("explain payments/api@prod-eu", "").await.out);
+    shown_in("docs/cli.md", &person.types("doctor", "").await.out);
+    person.aws.add_role(Role::named("broken").tag("podgrant/grant", "payments/web@prod-eu"));
+    let explained = person.types("explain broken", "").await.out;
+    shown_in("docs/cli.md", &explained);
+    shown_in("README.md", &explained);
 
     let person = Person::new().await;
     person.aws.add_cluster(Cluster::named("prod-us").region(US).tag("env", "prod"));
