@@ -26,10 +26,10 @@ impl Aws {
     /// The clusters of a name in every configured region, and what came back instead of an answer.
     pub async fn find_clusters(&self, name: &ClusterName) -> (Vec<ClusterId>, Vec<AwsError>) {
         let (clusters, errors) = self.clusters_named(&[name.clone()].into()).await;
-        (
-            clusters.into_iter().map(|cluster| cluster.id).collect(),
-            errors.into_iter().map(|(_, error)| error).collect(),
-        )
+        let mut ids: Vec<ClusterId> = clusters.into_iter().map(|cluster| cluster.id).collect();
+        // Regions answer in any order.
+        ids.sort();
+        (ids, errors.into_iter().map(|(_, error)| error).collect())
     }
 
     /// Clusters of these names in every configured region: a bare name does not

@@ -1,7 +1,7 @@
 //! `podgrant list`.
 
 use podgrant_aws::View;
-use podgrant_core::{Association, Snapshot};
+use podgrant_core::{Association, RoleArn, Snapshot};
 use serde::Serialize;
 
 use crate::arguments::{ClusterArgument, role_name};
@@ -121,7 +121,7 @@ pub fn row(association: &Association, seen: &Snapshot) -> Row {
         Some(record) => record.target_role.clone(),
         None => mark.and_then(|mark| mark.target_role.as_ref()).map(ToString::to_string),
     };
-    let found = seen.roles.values().find(|found| found.arn.as_str() == role);
+    let found = role.parse::<RoleArn>().ok().and_then(|arn| seen.roles.get(&arn));
     let role_is = match found {
         _ if role.is_empty() || seen.roles.is_empty() => RoleIs::Unknown,
         None => RoleIs::Gone,
