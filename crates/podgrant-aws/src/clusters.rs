@@ -14,7 +14,10 @@ pub(crate) type Clusters = (Vec<Cluster>, Vec<(Option<ClusterId>, AwsError)>);
 
 impl Aws {
     /// One cluster. `None` where EKS says that there is none.
-    pub(crate) async fn cluster(&self, id: &ClusterId) -> Result<Option<Cluster>, AwsError> {
+    ///
+    /// # Errors
+    /// Whatever else EKS says, or a region that is not configured.
+    pub async fn cluster(&self, id: &ClusterId) -> Result<Option<Cluster>, AwsError> {
         let answer = self.region(&id.region)?.eks.describe_cluster().name(id.name.as_str()).send().await;
         match answer.map_err(|error| AwsError::of("eks:DescribeCluster", id.to_string(), error)) {
             Ok(answer) => Ok(answer.cluster.map(|cluster| read_cluster(id, cluster))),

@@ -460,9 +460,9 @@ impl Asking<'_> {
     /// What a cluster's own API shows; none where it can't be asked at all.
     async fn look(&self, cluster: Option<&Cluster>, question: Question) -> Option<WorkloadInside> {
         let (cluster, onlooker) = (cluster?, self.onlooker?);
-        let api = cluster.api.as_ref()?;
-        match self.aws.kubernetes_token(&cluster.id, self.now).await {
-            Ok(token) => Some((onlooker.at)(KubernetesAccess { api: api.clone(), token }, question).await),
+        cluster.api.as_ref()?;
+        match self.aws.way_into(cluster, self.now).await {
+            Ok(way) => Some((onlooker.at)(way, question).await),
             Err(why) => Some(WorkloadInside::unread(&why)),
         }
     }

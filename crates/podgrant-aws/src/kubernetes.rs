@@ -105,12 +105,13 @@ impl Aws {
     /// What the cluster itself says of its agent; none where this is not to be asked.
     pub(crate) async fn look_inside(&self, cluster: &Cluster, now: i64) -> Option<Inside> {
         let lookout = self.lookout.as_ref()?;
-        let (agent_pods, api) = (lookout.agent_pods.as_ref()?, cluster.api.as_ref()?);
-        let token = match self.kubernetes_token(&cluster.id, now).await {
-            Ok(token) => token,
+        let agent_pods = lookout.agent_pods.as_ref()?;
+        cluster.api.as_ref()?;
+        let way = match self.way_into(cluster, now).await {
+            Ok(way) => way,
             Err(why) => return Some(Inside::Unseen { why }),
         };
-        let looked = agent_pods(KubernetesAccess { api: api.clone(), token }).await;
+        let looked = agent_pods(way).await;
         Some(match looked {
             Ok(None) => Inside::NoAgent,
             Ok(Some(pods)) => Inside::Agent(pods),
@@ -166,9 +167,18 @@ impl Aws {
             "reconcile-associations asks no cluster's Kubernetes API: PODGRANT_KUBERNETES is off, or it was built \
              without the feature kubernetes",
         )?;
+        Ok((self.way_into(cluster, now).await?, accounts))
+    }
+
+    /// The way into a cluster's Kubernetes API with these credentials: where it is, and a token that lasts a quarter of an
+    /// hour. Nothing is sent for it.
+    ///
+    /// # Errors
+    /// EKS did not tell where it is, or there are no credentials.
+    pub async fn way_into(&self, cluster: &Cluster, now: i64) -> Result<KubernetesAccess, String> {
         let api = cluster.api.clone().ok_or("EKS does not tell where the cluster's Kubernetes API is")?;
         let token = self.kubernetes_token(&cluster.id, now).await?;
-        Ok((KubernetesAccess { api, token }, accounts))
+        Ok(KubernetesAccess { api, token })
     }
 
     /// The access entry of our role on a cluster that refused us, or why it is not known: no look is worth a
@@ -187,7 +197,7 @@ impl Aws {
 
     /// The bearer token that EKS expects: a presigned STS GetCallerIdentity, with the cluster's
     /// name in a signed header. Nothing is sent for it.
-    pub(crate) async fn kubernetes_token(&self, cluster: &ClusterId, now: i64) -> Result<String, String> {
+    async fn kubernetes_token(&self, cluster: &ClusterId, now: i64) -> Result<String, String> {
         let no_token =
             |error: &dyn fmt::Display| format!("no token for the cluster's Kubernetes API: {error}");
         let credentials = self.credentials.as_ref().ok_or_else(|| no_token(&"there are no credentials"))?;

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use podgrant_core::agent::pods::KubernetesAccess;
 use podgrant_core::explain::evidence::{ClusterInside, NodeRole, Read};
 use podgrant_core::explain::{FleetEvidence, Target};
 use podgrant_core::model::{Agent, Gap, Nodes};
@@ -86,8 +85,8 @@ impl Aws {
         let listed = associations.iter().flatten().map(|association| association.workload.to_string());
         let accounts: BTreeSet<String> = listed.collect();
         let inside = match (onlooker, &cluster.api) {
-            (Some(onlooker), Some(api)) => Some(match self.kubernetes_token(&id, now).await {
-                Ok(token) => (onlooker.into)(KubernetesAccess { api: api.clone(), token }, accounts).await,
+            (Some(onlooker), Some(_)) => Some(match self.way_into(cluster, now).await {
+                Ok(way) => (onlooker.into)(way, accounts).await,
                 Err(why) => {
                     ClusterInside { agent: Err(why.clone()), pods: Err(why.clone()), port_holders: Err(why) }
                 }
