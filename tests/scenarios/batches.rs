@@ -1,11 +1,12 @@
 //! What Lambda hands over and gets back: batches, bare events, dry runs, deadlines.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use insta::assert_snapshot;
 use podgrant_runtime::Function::{self, CleanUpOrphans, InstallAgent, ReconcileAssociations};
 use podgrant_runtime::{Metrics, batch};
-use podgrant_tests::fake::{Fault, Gate};
+use podgrant_tests::fake::{ANY, Fault, Gate};
 use serde_json::{Value, json};
 
 use crate::world::{EU, World, role, role_deleted, role_tagged, role_untagged, sample, sweep};
@@ -333,6 +334,74 @@ async fn a_part_of_a_sweep_with_no_time_left_goes_back_as_it_came() {
     // A queue that does not take it keeps its message.
     w.aws.fault(Fault::on("sqs", "SendMessageBatch").access_denied());
     assert_eq!(answer(&w, ReconcileAssociations, batch_of(&[&part.to_string()])).await, failures(&["m-1"]));
+}
+
+#[tokio::test]
+async fn a_part_of_a_sweep_begins_in_the_first_two_thirds_of_an_invocation() {
+    for (passed, begins) in [(39, true), (41, false)] {
+        let w = World::new().await;
+        w.given(role("payments-api", "payments/api@prod-eu")).await;
+        w.reconcile(&sweep()).await;
+        let part = w.next_message().to_string();
+        // The first takes so long.
+        let gate = Gate::closed();
+        w.aws.fault(Fault::on("eks", "ListPodIdentityAssociations").first(1).wait_for(&gate));
+        let time_passes = async {
+            gate.reached_by(1).await;
+            w.pass(passed);
+            gate.open();
+        };
+        let (flow, deadline) = (w.flow(ReconcileAssociations), w.deadline());
+        let batch = batch_of(&[&part, &part]);
+        let (answered, ()) = tokio::join!(batch::answer(&flow, batch, deadline), time_passes);
+        assert_eq!(answered.unwrap(), failures(&[]), "{passed}");
+        let served = w.aws.calls().count("GetResources");
+        assert_eq!(
+            (served, w.aws.messages().len()),
+            (1 + usize::from(begins), usize::from(!begins)),
+            "{passed}"
+        );
+    }
+}
+
+/// What comes of a message that is still being served when the invocation's time is up.
+async fn held_up(w: &World, event: &Value) -> Value {
+    let gate = Gate::closed();
+    w.aws.fault(Fault::on("eks", ANY).wait_for(&gate));
+    let limit = Duration::from_secs(w.time_left.unsigned_abs());
+    let time_passes = async {
+        gate.reached_by(1).await;
+        tokio::time::pause();
+        tokio::time::advance(limit).await;
+        tokio::time::resume();
+    };
+    // Three seconds are kept for the answer.
+    let (flow, deadline) = (w.flow(ReconcileAssociations), w.deadline() + 3_000);
+    let batch = batch_of(&[&event.to_string()]);
+    let (answered, ()) = tokio::join!(batch::answer(&flow, batch, deadline), time_passes);
+    gate.open();
+    w.aws.clear_faults();
+    answered.unwrap()
+}
+
+#[tokio::test]
+async fn a_part_of_a_sweep_whose_time_is_up_comes_back_at_once_until_it_is_given_up() {
+    let w = World::with(&[("PODGRANT_GIVE_UP_AFTER", "600")]).await;
+    w.payments_api("payments/api@prod-eu");
+    w.reconcile(&sweep()).await;
+    let part = w.next_message();
+    assert_eq!(held_up(&w, &part).await, failures(&[]));
+    let back: Value = serde_json::from_str(&w.aws.messages()[0].body).unwrap();
+    assert_eq!(
+        (&back["detail"]["followUp"], &back["detail"]["attempt"]),
+        (&part["detail"]["followUp"], &part["detail"]["attempt"])
+    );
+    // All else is delivered again by the queue.
+    assert_eq!(held_up(&w, &role_tagged("payments-api")).await, failures(&["m-1"]));
+    // What never comes to its end is for the dead letters.
+    w.pass(600);
+    assert_eq!(held_up(&w, &part).await, failures(&["m-1"]));
+    assert_eq!(w.aws.messages().len(), 1);
 }
 
 #[tokio::test]

@@ -262,6 +262,7 @@ fn account_of(association: &Association) -> (ClusterId, ServiceAccounts) {
 
 /// Plans one pass.
 pub fn plan(duty: Duty, snapshot: &Snapshot, keys: &TagKeys) -> Plan {
+    let takes_turns = matches!(duty, Duty::Sweep { .. });
     let mut plan = match duty {
         Duty::Agents { announce, settings, attempt } => {
             plan_agents(snapshot, keys, &settings, announce, attempt)
@@ -277,8 +278,11 @@ pub fn plan(duty: Duty, snapshot: &Snapshot, keys: &TagKeys) -> Plan {
     plan.changes.dedup();
     plan.findings.sort();
     plan.findings.dedup();
-    plan.waits.sort();
-    plan.waits.dedup();
+    // A sweep's parts stand in the order in which regions take turns.
+    if !takes_turns {
+        plan.waits.sort();
+        plan.waits.dedup();
+    }
     plan
 }
 

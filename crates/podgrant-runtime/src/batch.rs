@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use futures_util::FutureExt;
 use podgrant_core::outcome::FollowUp;
-use podgrant_events::{Incoming, Trigger, read};
+use podgrant_events::{Incoming, Trigger, Wake, read};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -22,7 +22,8 @@ pub async fn answer(flow: &Flow, payload: Value, deadline: i64) -> Result<Value,
     if payload.get("Records").is_none() {
         let report = match allowing(flow, &payload) {
             Ok((flow, allowed)) => {
-                serve(&flow, &payload, DIRECT_INVOKE, Origin::Invoke { allowed }, deadline).await
+                let time = Time { deadline, whole: deadline.saturating_sub(flow.clock.millis()) };
+                serve(&flow, &payload, DIRECT_INVOKE, Origin::Invoke { allowed }, time).await
             }
             Err(problem) => {
                 let nothing =
@@ -34,8 +35,9 @@ pub async fn answer(flow: &Flow, payload: Value, deadline: i64) -> Result<Value,
     }
     let batch: SqsEvent = serde_json::from_value(payload)?;
     let mut answer = SqsBatchResponse::default();
+    let time = Time { deadline, whole: deadline.saturating_sub(flow.clock.millis()) };
     for message in sweeps_last(&batch.records) {
-        let report = serve_message(flow, message, deadline).await;
+        let report = serve_message(flow, message, time).await;
         if report.is_failure() {
             answer.add_failure(message.message_id.clone().unwrap_or_default());
         }
@@ -75,9 +77,37 @@ fn allowing(flow: &Flow, payload: &Value) -> Result<(Flow, bool), String> {
 /// Milliseconds without which a message is not begun: it goes back untouched.
 const TO_BEGIN_MS: i64 = 15_000;
 
+/// The part of an invocation that is left at least where a piece of a sweep begins: one third. A batch may hold ten, each
+/// worth minutes; the first of them always begins.
+const TO_BEGIN_A_SWEEP: i64 = 3;
+
 /// Milliseconds kept for the answer itself: without one, Lambda delivers the
 /// whole batch again, what was done included.
 const TO_ANSWER_MS: i64 = 3_000;
+
+/// Milliseconds of those that putting work back on the queue may take.
+const TO_PUT_BACK_MS: i64 = 2_000;
+
+/// The time of an invocation, in milliseconds.
+#[derive(Clone, Copy)]
+struct Time {
+    /// Since 1970.
+    deadline: i64,
+    /// From its beginning to the deadline.
+    whole: i64,
+}
+
+impl Time {
+    fn left(self, flow: &Flow) -> i64 {
+        self.deadline.saturating_sub(flow.clock.millis())
+    }
+}
+
+/// Whether it is a piece of a sweep: its message may come back as it came, and is not worth one of the deliveries that a
+/// message has.
+fn is_of_a_sweep(wake: &Wake) -> bool {
+    matches!(&wake.trigger, Trigger::FollowUp(FollowUp::ClusterSweep(_) | FollowUp::Orphans { .. }))
+}
 
 /// The records, with those last that take longest.
 fn sweeps_last(records: &[SqsMessage]) -> impl Iterator<Item = &SqsMessage> {
@@ -90,11 +120,11 @@ fn sweeps_last(records: &[SqsMessage]) -> impl Iterator<Item = &SqsMessage> {
     events.into_iter().chain(sweeps)
 }
 
-async fn serve_message(flow: &Flow, message: &SqsMessage, deadline: i64) -> Report {
+async fn serve_message(flow: &Flow, message: &SqsMessage, time: Time) -> Report {
     let message_id = message.message_id.as_deref().unwrap_or_default();
     let body = message.body.as_deref().unwrap_or_default();
     match serde_json::from_str(body) {
-        Ok(event) => serve(flow, &event, message_id, Origin::Queue, deadline).await,
+        Ok(event) => serve(flow, &event, message_id, Origin::Queue, time).await,
         Err(error) => {
             let reason = format!("the message's body is not JSON: {error}");
             ended(
@@ -106,41 +136,60 @@ async fn serve_message(flow: &Flow, message: &SqsMessage, deadline: i64) -> Repo
     }
 }
 
-async fn serve(flow: &Flow, event: &Value, message_id: &str, origin: Origin, deadline: i64) -> Report {
+async fn serve(flow: &Flow, event: &Value, message_id: &str, origin: Origin, time: Time) -> Report {
     let name = flow.function.name();
     let nothing = |ending, reason| Report::of_nothing(name, message_id, ending, reason);
     let report = match read(event, &flow.config.own_roles) {
         Ok(Incoming::Wake(wake)) => {
-            let left = deadline.saturating_sub(flow.clock.millis());
-            if origin == Origin::Queue && left < TO_BEGIN_MS {
+            let left = time.left(flow);
+            let to_begin = match is_of_a_sweep(&wake) {
+                true => TO_BEGIN_MS.max(time.whole / TO_BEGIN_A_SWEEP),
+                false => TO_BEGIN_MS,
+            };
+            if origin == Origin::Queue && left < to_begin {
                 let reason = "this invocation has no time left for it; it is delivered again".to_owned();
-                // A batch may hold ten parts of a sweep, each worth an invocation.
-                let ending = match &wake.trigger {
-                    Trigger::FollowUp(FollowUp::ClusterSweep(_) | FollowUp::Orphans { .. })
-                        if left > TO_ANSWER_MS =>
-                    {
-                        flow.put_back(&wake, &reason).await.map_or(Ending::Failed, |()| Ending::NotYet)
-                    }
-                    _ => Ending::Failed,
-                };
+                let ending = put_back(flow, &wake, &reason, time).await;
                 return ended(flow, message_id, nothing(ending, reason));
             }
             let limit = Duration::from_millis(u64::try_from(left - TO_ANSWER_MS).unwrap_or_default());
             // A panic is a bug, and one message's bug: its batch goes on.
-            let served = AssertUnwindSafe(flow.serve(&wake, origin, deadline)).catch_unwind();
+            let served = AssertUnwindSafe(flow.serve(&wake, origin, time.deadline)).catch_unwind();
             match tokio::time::timeout(limit, served).await {
                 Ok(Ok(report)) => report,
                 Ok(Err(_)) => nothing(
                     Ending::Failed,
                     "podgrant panicked over this message; please report it".to_owned(),
                 ),
-                Err(_) => nothing(Ending::Failed, "its time was up; it is delivered again".to_owned()),
+                Err(_) => {
+                    let reason = "its time was up; it is delivered again".to_owned();
+                    // What never comes to its end is for the dead letters, and for somebody to look at.
+                    let began = wake.began.unwrap_or_else(|| flow.clock.seconds());
+                    let is_over = flow.clock.seconds() - began >= flow.config.give_up_after;
+                    let ending = match origin {
+                        Origin::Queue if !is_over => put_back(flow, &wake, &reason, time).await,
+                        _ => Ending::Failed,
+                    };
+                    nothing(ending, reason)
+                }
             }
         }
         Ok(Incoming::Ignored { reason }) => nothing(Ending::Dropped, reason),
         Err(malformed) => nothing(Ending::Malformed, malformed.to_string()),
     };
     ended(flow, message_id, report)
+}
+
+/// Puts a piece of a sweep back on the queue as it came. All else fails, and is delivered again when its visibility timeout
+/// has passed: that is half an hour, and a sweep would stand still for so long.
+async fn put_back(flow: &Flow, wake: &Wake, reason: &str, time: Time) -> Ending {
+    if !is_of_a_sweep(wake) || time.left(flow) < TO_PUT_BACK_MS {
+        return Ending::Failed;
+    }
+    let limit = Duration::from_millis(TO_PUT_BACK_MS.unsigned_abs());
+    match tokio::time::timeout(limit, flow.put_back(wake, reason)).await {
+        Ok(Ok(())) => Ending::NotYet,
+        Ok(Err(_)) | Err(_) => Ending::Failed,
+    }
 }
 
 /// One line for each message, whatever its end.

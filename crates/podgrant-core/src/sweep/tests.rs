@@ -7,7 +7,7 @@ use crate::accounts::{Namespaces, SeenAccounts, ServiceAccounts};
 use crate::fixtures::{cluster, cluster_id, foreign, ours, role, snapshot};
 use crate::model::Workloads;
 use crate::outcome::FollowUp;
-use crate::plan::{Plan, plan_grants, plan_sweep};
+use crate::plan::{Duty, Plan, plan, plan_grants, plan_sweep};
 use crate::{Change, Guardrails, OnRefused, Snapshot};
 
 fn parts(snapshot: &Snapshot, bytes: usize) -> Vec<SweepPart> {
@@ -55,6 +55,17 @@ fn told<'a>(changes: impl Iterator<Item = &'a Change>) -> (Vec<String>, Vec<&'a 
     told.0.sort();
     told.1.sort();
     told
+}
+
+#[test]
+fn regions_take_turns() {
+    let ids = ["eu-west-1/a", "eu-west-1/b", "eu-west-1/c", "us-east-1/a", "us-east-1/b", "us-west-2/a"];
+    let world = snapshot([role("api").grant("team/api@_")], ids.map(cluster), []);
+    let duty = Duty::Sweep { round: None, guardrails: Guardrails::default(), part_bytes: usize::MAX };
+    let in_turn = parts_of(&plan(duty, &world, &TagKeys::default()));
+    let in_turn: Vec<String> = in_turn.iter().map(|part| part.cluster.to_string()).collect();
+    let expected = ["eu-west-1/a", "us-east-1/a", "us-west-2/a", "eu-west-1/b", "us-east-1/b", "eu-west-1/c"];
+    assert_eq!(in_turn, expected);
 }
 
 const CLUSTERS: [&str; 3] = ["eu-west-1/prod", "us-east-1/prod", "eu-west-1/test"];
