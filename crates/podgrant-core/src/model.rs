@@ -94,7 +94,9 @@ impl Cluster {
 
     /// One of podgrant's own tags on the cluster.
     pub fn tag(&self, keys: &TagKeys, name: &str) -> Option<&str> {
-        self.tags.get(&keys.key(name)).map(|value| value.trim())
+        // Asked for each grant on each cluster: no key is put together for it.
+        let found = self.tags.iter().find(|(key, _)| keys.is_key(key, name));
+        found.map(|(_, value)| value.trim())
     }
 }
 

@@ -1,6 +1,6 @@
 //! From what is to what should be: pure, total, sorted.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -651,26 +651,6 @@ impl fmt::Display for Plan {
         }
         f.write_str(&self.summary())
     }
-}
-
-/// Who is believed of two that stand in one place: the lesser.
-fn rank(association: &Association) -> (bool, &AssociationId) {
-    (association.managed().is_some(), &association.id)
-}
-
-/// Associations by the place they take: EKS holds one for each service account.
-///
-/// Two are seen where one was replaced while we looked. Then the one that is not
-/// ours is believed, whatever the order: it is the one that must not be touched.
-fn by_place(snapshot: &Snapshot) -> HashMap<(&ClusterId, &Workload), &Association> {
-    let mut places = HashMap::with_capacity(snapshot.associations.len());
-    for association in &snapshot.associations {
-        let place = places.entry((&association.cluster, &association.workload)).or_insert(association);
-        if rank(association) < rank(place) {
-            *place = association;
-        }
-    }
-    places
 }
 
 #[cfg(test)]

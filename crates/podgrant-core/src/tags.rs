@@ -50,6 +50,11 @@ impl TagKeys {
         format!("{}{name}", self.prefix)
     }
 
+    /// Whether a key is that of one of podgrant's tags, letter for letter.
+    pub fn is_key(&self, key: &str, name: &str) -> bool {
+        key.strip_prefix(&self.prefix) == Some(name)
+    }
+
     /// Whether a tag belongs to podgrant, however its letters are cased: IAM
     /// holds keys that differ only in case to be the same key.
     pub fn owns(&self, key: &str) -> bool {

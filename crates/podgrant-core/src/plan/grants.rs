@@ -1,8 +1,10 @@
 //! Every valid grant has its association, and no association lacks its grant.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Change, Plan, RevokeReason, by_place};
+use foldhash::{HashMap, HashMapExt as _};
+
+use super::{Change, Plan, RevokeReason};
 use crate::guardrails::{Guardrails, Refusal, Ruling};
 use crate::mark::Mark;
 use crate::model::{Association, Cluster, Role, RoleNews, Snapshot};
@@ -13,16 +15,20 @@ use crate::tags::{Grant, RoleTags, TagKeys, TagProblem};
 use crate::trust::{TrustPolicy, Use};
 
 mod patterns;
+mod places;
 mod trust;
 
 use patterns::{Account, Meant, account_of, expand, passed_by, second_look};
 pub use patterns::{accounts_wanted, meant_accounts};
+use places::{Known, Places};
 pub(super) use trust::manage_trust;
 use trust::{trust_refusal, unmended};
 
 /// A role, and what its tags ask for.
 pub(super) struct Asking<'a> {
     role: &'a Role,
+    /// The account that the role lives in.
+    account: &'a str,
     pub(super) tags: RoleTags,
     problems: Vec<TagProblem>,
     trust: TrustPolicy,
@@ -46,6 +52,7 @@ impl<'a> Asking<'a> {
         let ruling = guardrails.ruling(&refusals).max(unread);
         let mut asking = Self {
             role,
+            account: role.arn.account(),
             tags,
             problems,
             trust,
@@ -76,7 +83,7 @@ impl<'a> Asking<'a> {
         session_tags_off: Option<bool>,
         place: Option<(&'u Cluster, &'u Workload)>,
     ) -> Use<'u> {
-        Use { account: self.role.arn.account(), session_tags_off, place }
+        Use { account: self.account, session_tags_off, place }
     }
 
     /// The mark that a setting is taken from where its tag does not parse: what
@@ -133,56 +140,14 @@ impl<'a> AskingRoles<'a> {
 impl<'a> FromIterator<Asking<'a>> for AskingRoles<'a> {
     fn from_iter<I: IntoIterator<Item = Asking<'a>>>(roles: I) -> Self {
         let roles: Vec<Asking<'a>> = roles.into_iter().collect();
-        let by_arn = roles.iter().enumerate().map(|(place, asking)| (&asking.role.arn, place)).collect();
+        let mut by_arn = HashMap::with_capacity(roles.len());
+        by_arn.extend(roles.iter().enumerate().map(|(place, asking)| (&asking.role.arn, place)));
         Self { roles, by_arn }
     }
 }
 
-/// What stands, by place.
-type Standing<'a> = HashMap<(&'a ClusterId, &'a Workload), &'a Association>;
-
-/// A place that somebody claims.
-struct Place<'a> {
-    cluster: &'a ClusterId,
-    workload: &'a Workload,
-    standing: Option<&'a Association>,
-    /// Whether a role that does not claim the place keeps it for now: see [`reprieve`].
-    reprieved: &'a dyn Fn() -> Option<Reprieve>,
-}
-
-/// Claims by place, in the order in which the places were first claimed.
-#[derive(Default)]
-struct Claims<'a> {
-    by_place: Vec<Claimed<'a>>,
-    places: HashMap<(&'a ClusterId, &'a Workload), usize>,
-}
-
-/// A place, what stands there, and who wants it.
-struct Claimed<'a> {
-    cluster: &'a ClusterId,
-    workload: &'a Workload,
-    standing: Option<&'a Association>,
-    claims: Vec<Claim<'a>>,
-}
-
-impl<'a> Claims<'a> {
-    fn add(
-        &mut self,
-        cluster: &'a ClusterId,
-        workload: &'a Workload,
-        standing: Option<&'a Association>,
-        claim: Claim<'a>,
-    ) {
-        let place = *self.places.entry((cluster, workload)).or_insert(self.by_place.len());
-        match self.by_place.get_mut(place) {
-            Some(claimed) => claimed.claims.push(claim),
-            None => self.by_place.push(Claimed { cluster, workload, standing, claims: vec![claim] }),
-        }
-    }
-}
-
 /// One role's wish for one place.
-struct Claim<'a> {
+pub(super) struct Claim<'a> {
     asking: &'a Asking<'a>,
     grant: &'a Grant,
     /// Whether the grant names the service account; otherwise it means it by a pattern.
@@ -203,12 +168,12 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys, guardrails: &Guardrails)
     let shown =
         snapshot.roles.values().filter(|role| !snapshot.roles_stale.contains_key(role.arn.role_name()));
     let mut asking: AskingRoles<'_> = shown.map(|role| Asking::new(role, keys, guardrails)).collect();
-    let standing = by_place(snapshot);
+    let mut known = Places::of(snapshot);
     plan.changes.extend(
         asking
             .roles
             .iter_mut()
-            .filter_map(|asking| manage_trust(snapshot, keys, guardrails, Some(&standing), asking)),
+            .filter_map(|asking| manage_trust(snapshot, keys, guardrails, Some(&known), asking)),
     );
 
     let later = asking.roles.iter().filter(|asking| asking.mends_later);
@@ -230,12 +195,11 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys, guardrails: &Guardrails)
         let named = targets(snapshot, keys, asking, grant, &mut plan.findings).into_iter();
         places.extend(named.map(|cluster| Meant { asking, grant, cluster, workload, crowd: None }));
     }
-    places.extend(expand(snapshot, keys, guardrails, &asking.roles, &standing, &mut plan));
-    let mut claims = Claims::default();
+    places.extend(expand(snapshot, keys, guardrails, &asking.roles, &known, &mut plan));
     for Meant { asking, grant, cluster, workload, crowd } in places {
         let named = !grant.subject.is_pattern();
-        let standing = standing.get(&(&cluster.id, workload)).copied();
-        let holder = standing.and_then(Association::managed);
+        let place = known.number(&cluster.id, workload);
+        let holder = known.standing(place).and_then(Association::managed);
         let refusal = trust_refusal(keys, asking, grant, cluster, workload, holder);
         let trusting = asking.distrust.is_none() && refusal.is_none();
         let distrust = refusal;
@@ -252,22 +216,23 @@ pub fn plan_grants(snapshot: &Snapshot, keys: &TagKeys, guardrails: &Guardrails)
         plan.findings.extend(
             refusal.map(|refusal| guarded(asking, Some((&cluster.id, workload, &grant.subject)), &refusal)),
         );
-        claims.add(&cluster.id, workload, standing, Claim { asking, grant, named, trusting, ruling });
+        known.claim(place, Claim { asking, grant, named, trusting, ruling });
     }
 
-    let mut kept = vec![false; claims.by_place.len()];
-    for (&Claimed { cluster, workload, standing, ref claims }, kept) in claims.by_place.iter().zip(&mut kept)
-    {
+    let mut kept = vec![false; known.places().len()];
+    for (place, kept) in known.places().iter().zip(&mut kept) {
+        if place.claims.is_empty() {
+            continue;
+        }
         let reprieved = || {
-            let association = standing?;
+            let association = place.standing?;
             let its_role = asking.get(&association.managed()?.role_arn)?;
             let reprieve = reprieve(snapshot, keys, its_role, association)?;
             expulsion(its_role, guardrails, association).is_empty().then_some(reprieve)
         };
-        let place = Place { cluster, workload, standing, reprieved: &reprieved };
-        *kept = settle(snapshot, keys, &place, claims, &mut plan);
+        *kept = settle(snapshot, keys, place, reprieved, &mut plan);
     }
-    withdraw(snapshot, keys, guardrails, &asking, &claims, &kept, &mut plan);
+    withdraw(snapshot, keys, guardrails, &asking, &known, &kept, &mut plan);
 
     for name in &snapshot.roles_gone {
         plan.waits.push(Wait {
@@ -423,33 +388,33 @@ pub(super) fn targets<'a>(
 
 /// Decides who gets a place, and what must change for it. Returns whether the
 /// place has a rightful holder, so that what stands there stays.
+///
+/// `reprieved` tells whether a role that does not claim the place keeps it for now: see [`reprieve`].
 fn settle(
     snapshot: &Snapshot,
     keys: &TagKeys,
-    place: &Place<'_>,
-    claims: &[Claim<'_>],
+    place: &Known<'_>,
+    reprieved: impl Fn() -> Option<Reprieve>,
     plan: &mut Plan,
 ) -> bool {
-    let Place { cluster, workload, standing, .. } = *place;
+    let Known { cluster, workload, standing, claims } = place;
+    let (cluster, workload, standing) = (*cluster, *workload, *standing);
     let holder = standing.and_then(Association::managed);
     let holds = |claim: &Claim<'_>| holder.is_some_and(|mark| mark.role_id == claim.asking.role.id);
     let adopts =
         |claim: &Claim<'_>| standing.is_some_and(|association| claim.asking.adopts(keys, association));
-    let sound: Vec<&Claim<'_>> = claims
-        .iter()
-        .filter(|claim| {
-            let asking = claim.asking;
-            let trusting = claim.trusting || holds(claim);
-            let clear = asking.problem_with(keys, TARGET_ROLE).is_none()
-                || holder.is_some_and(|mark| mark.role_arn == asking.role.arn);
-            trusting && clear
-        })
-        .collect();
+    let is_sound = |claim: &&Claim<'_>| {
+        let asking = claim.asking;
+        let trusting = claim.trusting || holds(claim);
+        let clear = asking.problem_with(keys, TARGET_ROLE).is_none()
+            || holder.is_some_and(|mark| mark.role_arn == asking.role.arn);
+        trusting && clear
+    };
+    let sound = || claims.iter().filter(is_sound);
     let unread: Vec<&Claim<'_>> =
-        sound.iter().copied().filter(|claim| claim.ruling == Ruling::Unread && !holds(claim)).collect();
+        sound().filter(|claim| claim.ruling == Ruling::Unread && !holds(claim)).collect();
     // A name goes before a pattern; who stands keeps its place while it claims it; otherwise the older role.
-    let winner = sound
-        .into_iter()
+    let winner = sound()
         .filter(|claim| match claim.ruling {
             Ruling::Allowed => true,
             Ruling::Unread | Ruling::Refused => holds(claim),
@@ -487,7 +452,7 @@ fn settle(
         // By a pattern, if at all.
         Reprieve::Unexpanded | Reprieve::Missed => !winner.named,
     };
-    let reprieved = other.is_some() && (place.reprieved)().is_some_and(keeps_it);
+    let reprieved = other.is_some() && reprieved().is_some_and(keeps_it);
     if let Some(holder) = other.filter(|_| reprieved || in_doubt) {
         let why = if reprieved {
             "a tag of it may still ask for it; mend or remove that tag"
@@ -619,19 +584,15 @@ fn foreign_association(keys: &TagKeys, asking: &Asking<'_>, association: &Associ
 
 /// Whether the winner's pods get no session tags. A change that its own trust policy can't stand was refused
 /// aloud, and cuts off nobody who has access by the setting before.
-fn session_tags_off(snapshot: &Snapshot, keys: &TagKeys, place: &Place<'_>, winner: &Claim<'_>) -> bool {
+fn session_tags_off(snapshot: &Snapshot, keys: &TagKeys, place: &Known<'_>, winner: &Claim<'_>) -> bool {
     let asking = winner.asking;
     let holder = place.standing.and_then(Association::managed);
     let wanted = asking.session_tags_off(keys, holder);
-    let (Some(before), Some(cluster)) = (
-        holder.filter(|mark| mark.role_id == asking.role.id).map(|mark| mark.session_tags_off),
-        snapshot.clusters.get(place.cluster),
-    ) else {
-        return wanted;
-    };
-    let trusted =
-        |off| asking.trust.allows(&asking.usage(Some(off), Some((cluster, place.workload)))).is_ok();
-    if wanted != before && !winner.trusting && trusted(before) { before } else { wanted }
+    let before = holder.filter(|mark| mark.role_id == asking.role.id).map(|mark| mark.session_tags_off);
+    let Some(before) = before.filter(|before| *before != wanted && !winner.trusting) else { return wanted };
+    let Some(cluster) = snapshot.clusters.get(place.cluster) else { return wanted };
+    let usage = asking.usage(Some(before), Some((cluster, place.workload)));
+    if asking.trust.allows(&usage).is_ok() { before } else { wanted }
 }
 
 /// Every managed association in scope whose role is there and no longer asks for it.
@@ -640,33 +601,34 @@ fn withdraw(
     keys: &TagKeys,
     guardrails: &Guardrails,
     asking: &AskingRoles<'_>,
-    claims: &Claims<'_>,
+    known: &Places<'_>,
     kept: &[bool],
     plan: &mut Plan,
 ) {
     let mut missed: BTreeMap<&ClusterId, BTreeSet<Workload>> = BTreeMap::new();
-    for association in &snapshot.associations {
+    // Where a cluster could not be read nobody's claim was looked at: nothing follows.
+    let looked_at = snapshot.clusters.values().filter(|cluster| {
+        snapshot.scope.holds_cluster(&cluster.id)
+            && snapshot.is_readable(&cluster.id)
+            && cluster.is_enrolled(keys)
+            && cluster.status.is_ready()
+    });
+    let looked_at: HashMap<&ClusterId, &Cluster> = looked_at.map(|cluster| (&cluster.id, cluster)).collect();
+    for (association, place) in snapshot.associations.iter().zip(known.of_associations()) {
         let Some(mark) = association.managed() else { continue };
-        let Some(cluster) = snapshot.clusters.get(&association.cluster) else { continue };
-        // Where a cluster could not be read nobody's claim was looked at: nothing follows.
-        if !snapshot.scope.holds_cluster(&cluster.id)
-            || !snapshot.scope.workloads.holds(&association.workload)
-            || !snapshot.is_readable(&cluster.id)
-            || !cluster.is_enrolled(keys)
-            || !cluster.status.is_ready()
-        {
+        let Some(cluster) = looked_at.get(&association.cluster) else { continue };
+        if !snapshot.scope.workloads.holds(&association.workload) {
             continue;
         }
         // A role that is not there at all is the business of clean-up-orphans.
         let Some(its_role) = asking.get(&mark.role_arn) else { continue };
         let expulsion = expulsion(its_role, guardrails, association);
         let expelled = !expulsion.is_empty();
-        let place = claims.places.get(&(&association.cluster, &association.workload)).copied();
-        let kept = place.and_then(|place| kept.get(place)).is_some_and(|kept| *kept);
+        let kept = kept.get(*place).is_some_and(|kept| *kept);
         if kept && !expelled {
             continue;
         }
-        let claims = place.and_then(|place| claims.by_place.get(place)).map(|claimed| &claimed.claims);
+        let claims = known.places().get(*place).map(|known| &known.claims);
         let claimed = claims.into_iter().flatten().any(|claim| claim.asking.role.arn == mark.role_arn);
         let reprieve = reprieve(snapshot, keys, its_role, association);
         if reprieve.is_some() && !claimed {

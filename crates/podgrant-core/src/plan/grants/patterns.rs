@@ -6,7 +6,7 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Asking, Standing, targets};
+use super::{Asking, Places, targets};
 use crate::accounts::{Namespaces, SeenAccounts, ServiceAccounts, UnseenAccounts};
 use crate::agent::pods::AccessEntry;
 use crate::guardrails::{Guardrails, Refusal};
@@ -34,7 +34,7 @@ pub(super) fn expand<'a>(
     keys: &TagKeys,
     guardrails: &Guardrails,
     roles: &'a [Asking<'a>],
-    standing: &Standing<'_>,
+    known: &Places<'_>,
     plan: &mut Plan,
 ) -> Vec<Meant<'a>> {
     let mut meant = Vec::new();
@@ -69,7 +69,7 @@ pub(super) fn expand<'a>(
                 });
                 for workload in seen.meant_by(subject) {
                     let has_it = || {
-                        let standing = standing.get(&(&cluster.id, workload));
+                        let standing = known.standing_at(&cluster.id, workload);
                         let mark = standing.and_then(|association| association.managed());
                         mark.is_some_and(|mark| mark.role_arn == asking.role.arn)
                     };

@@ -1,6 +1,6 @@
 //! Whether a role trusts EKS Pod Identity as its grants need, and what mends it.
 
-use super::{Asking, SESSION_TAGS, Standing, TARGET_ROLE, meant_accounts, targets};
+use super::{Asking, Places, SESSION_TAGS, TARGET_ROLE, meant_accounts, targets};
 use crate::guardrails::{Guardrails, Ruling};
 use crate::mark::Mark;
 use crate::model::{Association, Cluster, Snapshot, Workloads};
@@ -26,12 +26,12 @@ pub(super) fn unmended(asking: &Asking<'_>, keys: &TagKeys, refusal: &str) -> St
 /// says that podgrant may. The role is then judged by the policy as it will be; so is one
 /// whose powers are not known yet, but nothing is written for it.
 ///
-/// Without a view of what stands (`standing`), trust is only added.
+/// Without a view of what stands (`known`), trust is only added.
 pub(in crate::plan) fn manage_trust(
     snapshot: &Snapshot,
     keys: &TagKeys,
     guardrails: &Guardrails,
-    standing: Option<&Standing<'_>>,
+    known: Option<&Places<'_>>,
     asking: &mut Asking<'_>,
 ) -> Option<Change> {
     if !asking.tags.manage_trust {
@@ -58,7 +58,7 @@ pub(in crate::plan) fn manage_trust(
                 if !snapshot.scope.workloads.holds(&workload) {
                     continue;
                 }
-                let standing = standing.and_then(|standing| standing.get(&(&cluster.id, &workload)));
+                let standing = known.and_then(|known| known.standing_at(&cluster.id, &workload));
                 let holder = standing.and_then(|association| association.managed());
                 places.push((asking.session_tags_off(keys, holder), cluster, workload));
             }
@@ -89,7 +89,7 @@ pub(in crate::plan) fn manage_trust(
         None if is_awss_own => Err("AWS keeps this role to itself".to_owned()),
         None => manage::amended(&asking.role.trust_policy, &wanted),
     };
-    if matches!(amended, Ok(Some(_))) && (standing.is_none() || needs_old_trust(snapshot, asking, &grants)) {
+    if matches!(amended, Ok(Some(_))) && (known.is_none() || needs_old_trust(snapshot, asking, &grants)) {
         wanted.in_doubt = true;
         amended = manage::amended(&asking.role.trust_policy, &wanted);
     }
