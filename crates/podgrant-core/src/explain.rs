@@ -21,6 +21,7 @@ use crate::guardrails::Guardrails;
 use crate::tags::TagKeys;
 
 pub use aws::explain_role;
+pub(crate) use chain::wrapped;
 pub use chain::{Chain, Fault, Link, LinkKind, State};
 pub use diagnosis::{Cause, CauseKind, Diagnosis, Suspicion, diagnose};
 pub use evidence::Evidence;

@@ -31,6 +31,7 @@ pub mod subject;
 pub mod sweep;
 pub mod tags;
 pub mod trust;
+pub mod verify;
 
 pub use guard::{AllowBy, Approved, Limits, guard};
 pub use guardrails::{Guardrails, OnRefused};

@@ -217,7 +217,7 @@ impl fmt::Display for Chain {
 
 /// A text in lines of at most `width` characters; a word that is longer has a line of its own, for it may be
 /// there to be copied.
-pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
