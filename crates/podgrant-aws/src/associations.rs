@@ -165,7 +165,7 @@ impl Aws {
 }
 
 /// Cluster and id of `arn:aws:eks:<region>:<account>:podidentityassociation/<cluster>/<id>`.
-fn of_arn(region: &Region, arn: &str) -> Option<(ClusterId, AssociationId)> {
+pub(crate) fn of_arn(region: &Region, arn: &str) -> Option<(ClusterId, AssociationId)> {
     let mut parts = arn.splitn(6, ':').skip(2);
     let (service, in_region, _account, resource) =
         (parts.next()?, parts.next()?, parts.next()?, parts.next()?);

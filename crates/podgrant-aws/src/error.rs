@@ -133,7 +133,9 @@ fn meaning_of(code: &str, message: &str) -> Meaning {
         "ResourceNotFoundException" | "NotFoundException" | "NoSuchEntity" | "NoSuchEntityException" => {
             Meaning::NotFound
         }
-        "ResourceInUseException" => Meaning::AlreadyExists,
+        "ResourceInUseException" | "EntityAlreadyExists" | "EntityAlreadyExistsException" => {
+            Meaning::AlreadyExists
+        }
         "ResourceLimitExceededException" | "LimitExceeded" | "LimitExceededException" => {
             Meaning::LimitExceeded
         }
@@ -191,6 +193,7 @@ mod tests {
             ("NotFoundException", "The resource x is not found", Meaning::NotFound),
             ("NoSuchEntity", "The role with name x cannot be found.", Meaning::NotFound),
             ("ResourceInUseException", "Association already exists: a-1", Meaning::AlreadyExists),
+            ("EntityAlreadyExists", "Role with name x already exists.", Meaning::AlreadyExists),
             ("ThrottlingException", "Rate exceeded", Meaning::Throttled),
             ("Throttling", "Rate exceeded", Meaning::Throttled),
             (

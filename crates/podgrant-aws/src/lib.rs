@@ -25,6 +25,7 @@ mod kubernetes;
 mod observe;
 mod publish;
 mod roles;
+mod verify;
 
 pub use apply::{Keep, Occasion};
 pub use error::{AwsError, Meaning};

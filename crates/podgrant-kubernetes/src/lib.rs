@@ -1,7 +1,8 @@
 //! What podgrant asks a cluster's own Kubernetes API.
 //!
 //! The only crate that names `kube`; none of its types stands in a signature
-//! that another crate uses. It reads, and writes nothing.
+//! that another crate uses. It reads, and writes nothing but what a person's
+//! own `podgrant verify` makes and removes (`verify.rs`).
 
 use std::time::Duration;
 
@@ -21,12 +22,16 @@ mod cluster;
 mod configuration;
 mod nodes;
 mod pods;
+mod verify;
 mod workload;
 
 pub use accounts::{service_account_exists, service_accounts};
 pub use cluster::look_into_cluster;
 pub use configuration::misfits;
 use nodes::Nodes;
+pub use verify::{
+    make_verify_account, make_verify_pod, remove_verify_object, verify_objects, verify_obstacles, verify_pod,
+};
 pub use workload::look_at_workload;
 
 /// A private endpoint that can't be reached from here does not answer at all.
