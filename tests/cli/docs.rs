@@ -5,6 +5,7 @@ use podgrant_tests::fake::{Cluster, Role};
 use crate::listing::fleet;
 use crate::person::{Person, US, role};
 use crate::planning::busy;
+use crate::verifying::verifier;
 
 /// Whether a document shows these lines, in this order.
 fn shown_in(document: &str, said: &str) {
@@ -38,6 +39,8 @@ async fn the_documents_show_what_is_put_out() {
     let explained = person.types("explain broken", "").await.out;
     shown_in("docs/cli.md", &explained);
     shown_in("README.md", &explained);
+
+    shown_in("docs/cli.md", &verifier().await.0.types("verify --cluster prod-eu --yes", "").await.out);
 
     let person = Person::new().await;
     person.aws.add_cluster(Cluster::named("prod-us").region(US).tag("env", "prod"));

@@ -15,6 +15,7 @@ async fn help_says_what_there_is() {
       explain      Explain every link from a role's tag to a pod's credentials: which is right, which is broken, and what mends it
       doctor       Name what keeps pods from their credentials, the likeliest cause first, and what to do about it
       report       Write who can be whom, where: one page for a browser, or Markdown
+      verify       Prove that pods of a cluster get their role: make a role and a pod for it, ask the pod, and remove both
       grant        Grant a role to service accounts: write its tags
       revoke       Withdraw a role from service accounts: take them out of its tags
       completions  Print completions for a shell
@@ -49,7 +50,7 @@ async fn help_says_what_there_is() {
     Exit codes:
       0   done, or nothing to do
       1   failed
-      2   plan: something is to be done; explain, doctor: something is wrong
+      2   plan: something is to be done; explain, doctor, verify: something is wrong
       3   done in part: something could not be read, is refused or withheld, or is still to come
       4   asked, and declined
       64  bad usage
@@ -108,6 +109,25 @@ async fn help_says_what_there_is() {
 
       -h, --help
               Print help (see a summary with '-h')
+    ---- exit 0
+    ");
+    insta::assert_snapshot!(person.story("verify -h", "").await, @"
+    Prove that pods of a cluster get their role: make a role and a pod for it, ask the pod, and remove both
+
+    Usage: podgrant verify [OPTIONS]
+
+    Options:
+          --cluster <[REGION/]CLUSTER>  The cluster; with --clean only what was left there
+          --profile <NAME>              Profile of ~/.aws/config to use [default: AWS_PROFILE, or the SDK's own way]
+          --clean                       Remove what earlier runs left that were ended before they could
+          --region <REGION>             Region whose clusters are in the fleet; many times, or parted by commas [default: PODGRANT_REGIONS, or the profile's region]
+          --namespace <NAMESPACE>       Where the pod and its service account are made [default: default]
+          --tag-prefix <PREFIX>         What podgrant's tags begin with [default: PODGRANT_TAG_PREFIX, or podgrant/]
+          --image <IMAGE>               The pod's image: one with sh and the AWS CLI [default: public.ecr.aws/aws-cli/aws-cli:2.31.29]
+          --output <FORMAT>             How results are put out [default: text] [possible values: text, json]
+          --wait-limit <SECONDS>        Seconds to wait for the pod at most [default: 300]
+          --yes                         Do not ask
+      -h, --help                        Print help (see more with '--help')
     ---- exit 0
     ");
     insta::assert_snapshot!(person.story("grant -h", "").await, @"
@@ -183,7 +203,7 @@ async fn bad_usage_has_a_code_of_its_own() {
     insta::assert_snapshot!(person.story("man paln", "").await, @"
     ---- stderr
     podgrant: there is no command paln
-      the commands are plan, apply, list, explain, doctor, report, grant, revoke, completions, man, help
+      the commands are plan, apply, list, explain, doctor, report, verify, grant, revoke, completions, man, help
 
     ---- exit 64
     ");

@@ -11,3 +11,4 @@ mod person;
 mod planning;
 mod reporting;
 mod trouble;
+mod verifying;

@@ -13,14 +13,15 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::credential_fn::provide_credentials_fn;
 use aws_credential_types::provider::error::CredentialsError;
-use podgrant_cli::{Outside, Streams, Surroundings, Terminal};
+use podgrant_aws::Onlooker;
+use podgrant_cli::{Hands, KubernetesHands, Outside, Streams, Surroundings, Terminal};
 use podgrant_core::Mark;
 use podgrant_core::TagKeys;
 use podgrant_runtime::Clock;
 use podgrant_tests::fake::{Addon, Association, Cluster, FakeAws, Role};
 
 /// 2026-03-02T10:15:30Z, when time begins.
-const NOW: i64 = 1_772_446_530;
+pub const NOW: i64 = 1_772_446_530;
 pub const EU: &str = "eu-west-1";
 pub const US: &str = "us-east-1";
 
@@ -35,6 +36,10 @@ pub struct Person {
     pub meanwhile: Meanwhile,
     /// How often it is asked for Ctrl-C before there is one.
     pub patience: Cell<u32>,
+    /// What the person's hands are in clusters.
+    pub hands: Arc<dyn Hands>,
+    /// What the person's eyes are there.
+    pub onlooker: Option<Onlooker>,
 }
 
 /// Is told the seconds that passed.
@@ -63,7 +68,30 @@ impl Person {
             now: Arc::new(AtomicI64::new(NOW)),
             meanwhile: Box::new(|_, _| {}),
             patience: Cell::new(u32::MAX),
+            hands: Arc::new(KubernetesHands),
+            onlooker: None,
         }
+    }
+
+    /// Another person before the same AWS, with the same hands, some seconds later.
+    pub fn beside(&self, seconds: i64) -> Self {
+        Self {
+            aws: self.aws.clone(),
+            terminal: self.terminal,
+            variables: self.variables.clone(),
+            credentials: self.credentials.clone(),
+            endpoint: self.endpoint.clone(),
+            now: Arc::new(AtomicI64::new(self.now.load(Ordering::Relaxed) + seconds)),
+            meanwhile: Box::new(|_, _| {}),
+            patience: Cell::new(u32::MAX),
+            hands: Arc::clone(&self.hands),
+            onlooker: self.onlooker.clone(),
+        }
+    }
+
+    /// Time passes.
+    pub fn pass(&self, seconds: i64) {
+        self.now.fetch_add(seconds, Ordering::Relaxed);
     }
 
     pub fn variable(mut self, name: &'static str, value: &str) -> Self {
@@ -127,7 +155,8 @@ impl Person {
                 Box::pin(async move { sdk })
             },
             lookout: None,
-            onlooker: None,
+            onlooker: self.onlooker.clone(),
+            hands: Arc::clone(&self.hands),
             interrupted: &|| {
                 self.patience.set(self.patience.get().saturating_sub(1));
                 self.patience.get() == 0

@@ -200,6 +200,24 @@ impl LocalKubernetes {
         Ok(())
     }
 
+    /// Names of the pods and service accounts of a namespace that carry a label.
+    pub async fn labelled(&self, namespace: &str, label: &str) -> Result<Vec<String>> {
+        let marked = ListParams::default().labels(label);
+        let pods: Api<Pod> = Api::namespaced(self.client()?, namespace);
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client()?, namespace);
+        let pods = pods.list(&marked).await?.items.into_iter().map(|pod| pod.metadata.name);
+        let accounts = accounts.list(&marked).await?.items.into_iter().map(|account| account.metadata.name);
+        Ok(pods.chain(accounts).flatten().collect())
+    }
+
+    /// Sets a pod's status, as its kubelet would.
+    pub async fn report_pod(&self, namespace: &str, name: &str, status: &Value) -> Result<()> {
+        let pods: Api<Pod> = Api::namespaced(self.client()?, namespace);
+        let patch = Patch::Merge(json!({"status": status}));
+        pods.patch_status(name, &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
     /// A node that is ready, with these labels and taints (`key=value:effect`).
     pub async fn add_node(&self, name: &str, labels: &[(&str, &str)], taints: &[&str]) -> Result<()> {
         let all = [OURS, ("kubernetes.io/os", "linux")];

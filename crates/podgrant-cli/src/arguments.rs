@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 /// What `explain` and `doctor` are asked about.
 pub use podgrant_core::explain::Target as Asked;
-use podgrant_core::{ClusterName, Region};
+use podgrant_core::{ClusterName, Namespace, Region};
 
 use crate::exit;
 
@@ -110,6 +110,19 @@ pub enum Command {
         #[command(flatten)]
         looks: Looks,
     },
+    /// Prove that pods of a cluster get their role: make a role and a pod for it, ask the pod, and remove both
+    Verify {
+        /// The cluster; with --clean only what was left there
+        #[arg(long, value_name = "[REGION/]CLUSTER", required_unless_present = "clean")]
+        cluster: Option<ClusterArgument>,
+        /// Remove what earlier runs left that were ended before they could
+        #[arg(long, conflicts_with_all = ["namespace", "image", "wait_limit"])]
+        clean: bool,
+        #[command(flatten)]
+        settings: Trial,
+        #[command(flatten)]
+        consent: Consent,
+    },
     /// Grant a role to service accounts: write its tags
     Grant {
         #[command(flatten)]
@@ -170,6 +183,20 @@ pub struct Looks {
     /// Ask no cluster's Kubernetes API about its agent
     #[arg(long)]
     pub no_kubernetes: bool,
+}
+
+/// The pod that tells who it is.
+#[derive(Debug, Args)]
+pub struct Trial {
+    /// Where the pod and its service account are made
+    #[arg(long, value_name = "NAMESPACE", default_value = "default")]
+    pub namespace: Namespace,
+    /// The pod's image: one with sh and the AWS CLI
+    #[arg(long, value_name = "IMAGE", default_value = podgrant_core::verify::IMAGE)]
+    pub image: String,
+    /// Seconds to wait for the pod at most
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(i64).range(30..=540))]
+    pub wait_limit: i64,
 }
 
 #[derive(Debug, Args)]

@@ -11,3 +11,4 @@ mod prepare;
 pub mod report;
 pub mod revoke;
 mod tags;
+pub mod verify;

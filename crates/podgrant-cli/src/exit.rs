@@ -7,7 +7,8 @@ pub enum Exit {
     Done = 0,
     /// Failed; what was done before is said.
     Failed = 1,
-    /// Something is found: `plan` has something to do, `explain` a broken link, `doctor` a cause.
+    /// Something is found: `plan` has something to do, `explain` a broken link, `doctor` a cause, `verify` that Pod
+    /// Identity does not work.
     Found = 2,
     /// Done in part: something could not be read, is refused or withheld, or is still to come.
     InPart = 3,
@@ -21,7 +22,7 @@ pub enum Exit {
 pub const TABLE: &str = "Exit codes:
   0   done, or nothing to do
   1   failed
-  2   plan: something is to be done; explain, doctor: something is wrong
+  2   plan: something is to be done; explain, doctor, verify: something is wrong
   3   done in part: something could not be read, is refused or withheld, or is still to come
   4   asked, and declined
   64  bad usage";

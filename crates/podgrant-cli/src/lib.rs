@@ -22,10 +22,10 @@ mod table;
 mod ui;
 
 pub use exit::Exit;
-pub use surroundings::{Outside, Streams, Surroundings, Terminal};
+pub use surroundings::{Hands, KubernetesHands, Outside, Streams, Surroundings, Terminal};
 
 use arguments::{Arguments, Asked, Command};
-use commands::{apply, completions, explain, grant, list, man, plan, report, revoke};
+use commands::{apply, completions, explain, grant, list, man, plan, report, revoke, verify};
 use problem::Problem;
 use session::Session;
 use ui::Ui;
@@ -102,6 +102,12 @@ async fn with_aws<'a>(
         Command::Report { format, file, looks } => {
             report::run(&mut session, *format, file.as_deref(), looks).boxed_local()
         }
+        Command::Verify { cluster, clean, settings, consent } => match cluster {
+            cluster if *clean => verify::clean(&mut session, cluster.as_ref(), consent).boxed_local(),
+            Some(cluster) => verify::run(&mut session, cluster, settings, consent).boxed_local(),
+            // clap wants one.
+            None => ready(Ok(Exit::Usage)).boxed_local(),
+        },
         Command::Grant { subjects, label, consent, waiting } => {
             grant::run(&mut session, subjects, label.as_deref(), consent, waiting).boxed_local()
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use podgrant_aws::Onlooker;
-use podgrant_cli::{Outside, Streams, Surroundings, Terminal};
+use podgrant_cli::{KubernetesHands, Outside, Streams, Surroundings, Terminal};
 use podgrant_runtime::{Clock, Lookout};
 
 #[tokio::main(flavor = "current_thread")]
@@ -37,6 +37,7 @@ async fn main() -> ExitCode {
             podgrant_kubernetes::look_at_workload,
             podgrant_kubernetes::look_into_cluster,
         )),
+        hands: Arc::new(KubernetesHands),
         interrupted: &is_interrupted,
         #[expect(clippy::disallowed_methods, reason = "a person asked to wait")]
         pause: &|time| Box::pin(tokio::time::sleep(time)),

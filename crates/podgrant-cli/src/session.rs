@@ -1,5 +1,6 @@
 //! What every command that asks AWS begins with: credentials, regions, configuration.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use podgrant_aws::{Aws, AwsError, Meaning, Onlooker, at_home_in};
@@ -10,7 +11,7 @@ use podgrant_runtime::{Config, Flow, Function, Metrics};
 
 use crate::arguments::{ClusterArgument, Common, role_name};
 use crate::problem::Problem;
-use crate::surroundings::Outside;
+use crate::surroundings::{Hands, Outside};
 use crate::ui::Ui;
 
 /// A person at work: who they are to AWS, and what they look at.
@@ -89,6 +90,16 @@ impl<'a> Session<'a> {
     /// The way into clusters, to look at pods.
     pub fn onlooker(&self) -> Option<&Onlooker> {
         self.outside.onlooker.as_ref()
+    }
+
+    /// In milliseconds since 1970.
+    pub fn millis(&self) -> i64 {
+        self.outside.clock.millis()
+    }
+
+    /// What makes and removes objects in clusters.
+    pub fn hands(&self) -> Arc<dyn Hands> {
+        Arc::clone(&self.outside.hands)
     }
 
     pub fn is_interrupted(&self) -> bool {

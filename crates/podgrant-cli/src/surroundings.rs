@@ -1,10 +1,14 @@
 //! All that a command meets outside itself, so that tests can be it.
 
 use std::io::{BufRead, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use podgrant_aws::{Lookout, Onlooker, SdkConfig};
+use podgrant_core::agent::pods::KubernetesAccess;
+use podgrant_core::verify::{Object, PodWish, Removal, Run, SeenPod, Trouble};
+use podgrant_core::{ClusterId, Namespace};
 use podgrant_runtime::Clock;
 
 /// Where a command runs.
@@ -41,8 +45,67 @@ pub struct Outside<'a> {
     pub lookout: Option<Lookout>,
     /// The way to look at pods and service accounts there, with this person's rights, if there is one.
     pub onlooker: Option<Onlooker>,
+    /// What `verify` makes and removes clusters' objects with.
+    pub hands: Arc<dyn Hands>,
     /// Whether the person wants it to end.
     pub interrupted: &'a dyn Fn() -> bool,
     /// Waits.
     pub pause: &'a dyn Fn(Duration) -> BoxFuture<'static, ()>,
+}
+
+/// What can't be had at once.
+type Done<T> = BoxFuture<'static, Result<T, Trouble>>;
+
+/// Makes and removes what `verify` needs in a cluster, with this person's rights.
+pub trait Hands: Send + Sync {
+    /// What keeps a run from being made in a namespace, in words.
+    fn obstacles(&self, way: KubernetesAccess, namespace: Namespace) -> Done<Vec<String>>;
+    fn make_account(&self, way: KubernetesAccess, run: Run) -> Done<()>;
+    fn make_pod(&self, way: KubernetesAccess, wish: PodWish) -> Done<SeenPod>;
+    /// A pod as it is now.
+    fn pod(&self, way: KubernetesAccess, namespace: Namespace, name: String) -> Done<Option<SeenPod>>;
+    /// Removes what carries a run's mark, and nothing else.
+    fn remove(&self, way: KubernetesAccess, object: Object) -> Done<Removal>;
+    /// What runs left in a namespace, or on the whole cluster.
+    fn objects(
+        &self,
+        way: KubernetesAccess,
+        cluster: ClusterId,
+        namespace: Option<Namespace>,
+    ) -> Done<Vec<Object>>;
+}
+
+/// By the clusters' own Kubernetes APIs.
+#[derive(Debug, Clone, Copy)]
+pub struct KubernetesHands;
+
+impl Hands for KubernetesHands {
+    fn obstacles(&self, way: KubernetesAccess, namespace: Namespace) -> Done<Vec<String>> {
+        podgrant_kubernetes::verify_obstacles(way, namespace)
+    }
+
+    fn make_account(&self, way: KubernetesAccess, run: Run) -> Done<()> {
+        podgrant_kubernetes::make_verify_account(way, run)
+    }
+
+    fn make_pod(&self, way: KubernetesAccess, wish: PodWish) -> Done<SeenPod> {
+        podgrant_kubernetes::make_verify_pod(way, wish)
+    }
+
+    fn pod(&self, way: KubernetesAccess, namespace: Namespace, name: String) -> Done<Option<SeenPod>> {
+        podgrant_kubernetes::verify_pod(way, namespace, name)
+    }
+
+    fn remove(&self, way: KubernetesAccess, object: Object) -> Done<Removal> {
+        podgrant_kubernetes::remove_verify_object(way, object)
+    }
+
+    fn objects(
+        &self,
+        way: KubernetesAccess,
+        cluster: ClusterId,
+        namespace: Option<Namespace>,
+    ) -> Done<Vec<Object>> {
+        podgrant_kubernetes::verify_objects(way, cluster, namespace)
+    }
 }

@@ -1,6 +1,7 @@
 //! `podgrant list`.
 
 use podgrant_aws::View;
+use podgrant_core::verify::looks_like_verify;
 use podgrant_core::{Association, RoleArn, Snapshot};
 use serde::Serialize;
 
@@ -53,6 +54,8 @@ impl Row {
 #[serde(rename_all = "kebab-case")]
 enum Owner {
     Podgrant,
+    /// Temporary, of `podgrant verify`.
+    PodgrantVerify,
     Aws,
     SomebodyElse,
 }
@@ -133,6 +136,9 @@ pub fn row(association: &Association, seen: &Snapshot) -> Row {
     let (owner, made_by) = match (mark, &association.owner) {
         (Some(mark), _) => (Owner::Podgrant, format!("podgrant, for {}", mark.subject)),
         (None, Some(arn)) => (Owner::Aws, arn.splitn(6, ':').last().unwrap_or(arn).to_owned()),
+        (None, None) if looks_like_verify(&association.workload, &role) => {
+            (Owner::PodgrantVerify, "podgrant verify".to_owned())
+        }
         (None, None) => (Owner::SomebodyElse, "somebody else".to_owned()),
     };
     let word = match role_is {

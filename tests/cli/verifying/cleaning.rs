@@ -1,0 +1,165 @@
+//! What is left, and what others make of what stands.
+
+use podgrant_tests::fake::{Fault, Role};
+
+use super::faults::crash_at;
+use super::{VERIFY, verifier};
+use crate::person::EU;
+
+#[tokio::test]
+async fn cleaning_asks_first_and_leaves_young_runs_alone() {
+    let (person, hands) = verifier().await;
+    crash_at(&person, &hands, "make pod").await;
+    insta::assert_snapshot!(person.story("verify --clean --yes", "").await, @"
+    run mm90wfdc of 2026-03-02T10:15:30Z on eu-west-1/prod-eu, namespace default
+      service account podgrant-verify-mm90wfdc
+      association     podgrant-verify-mm90wfdc
+      role            podgrant-verify-mm90wfdc
+      it may be under way, and is left alone; run this again in a quarter of an hour
+    ---- exit 3
+    ");
+    person.pass(15 * 60);
+    let person = person.at_a_terminal().variable("NO_COLOR", "1");
+    insta::assert_snapshot!(person.types("verify --clean", "no\n").await.out, @"
+    run mm90wfdc of 2026-03-02T10:15:30Z on eu-west-1/prod-eu, namespace default
+      service account podgrant-verify-mm90wfdc
+      association     podgrant-verify-mm90wfdc
+      role            podgrant-verify-mm90wfdc
+    ");
+    insta::assert_snapshot!(person.types("verify --clean --output json --yes", "").await.out, @r#"
+    {
+      "version": 1,
+      "runs": [
+        {
+          "run": "mm90wfdc",
+          "cluster": "eu-west-1/prod-eu",
+          "namespace": "default",
+          "began": "2026-03-02T10:15:30Z",
+          "young": false,
+          "left": [
+            "service account podgrant-verify-mm90wfdc",
+            "association podgrant-verify-mm90wfdc",
+            "role podgrant-verify-mm90wfdc"
+          ]
+        }
+      ],
+      "cleaned": true,
+      "removed": [
+        {
+          "thing": "service-account",
+          "name": "podgrant-verify-mm90wfdc",
+          "removed": true
+        },
+        {
+          "thing": "association",
+          "name": "podgrant-verify-mm90wfdc",
+          "removed": true
+        },
+        {
+          "thing": "role",
+          "name": "podgrant-verify-mm90wfdc",
+          "removed": true
+        }
+      ],
+      "unread": []
+    }
+    "#);
+    assert!(person.aws.roles().is_empty() && hands.left().is_empty());
+}
+
+#[tokio::test]
+async fn cleaning_says_what_it_can_not_see() {
+    let (person, hands) = verifier().await;
+    crash_at(&person, &hands, "make pod").await;
+    person.pass(20 * 60);
+    let elsewhere = "mm90wfgr eu-central-1/far default 2026-03-02T10:15:30Z";
+    let far = Role::named("podgrant-verify-mm90wfgr").path("/podgrant-verify/");
+    person.aws.add_role(far.tag("podgrant/verify", elsewhere));
+    hands.fail_always("objects");
+    insta::assert_snapshot!(person.story("verify --clean --yes", "").await, @"
+    run mm90wfdc of 2026-03-02T10:15:30Z on eu-west-1/prod-eu, namespace default
+      association     podgrant-verify-mm90wfdc
+      role            podgrant-verify-mm90wfdc
+    ! not read: what run mm90wfgr left on eu-central-1/far: add --region eu-central-1
+    ! not read: eu-west-1/prod-eu: the cluster's Kubernetes API did not answer within 10 s; see the way there: its public access CIDRs, and a proxy (HTTPS_PROXY) in between; what is left in it podgrant verify --clean --cluster eu-west-1/prod-eu finds
+
+      removed association     podgrant-verify-mm90wfdc
+      removed role            podgrant-verify-mm90wfdc
+    ---- exit 3
+    ");
+    assert_eq!(hands.left().len(), 1);
+    // By the labels alone.
+    hands.mend();
+    insta::assert_snapshot!(person.story("verify --clean --yes --cluster prod-eu", "").await, @"
+    run mm90wfdc of 2026-03-02T10:15:30Z on eu-west-1/prod-eu, namespace default
+      service account podgrant-verify-mm90wfdc
+
+      removed service account podgrant-verify-mm90wfdc
+    ---- exit 0
+    ");
+    assert!(hands.left().is_empty());
+    person.aws.fault(Fault::on("iam", "ListRoles").access_denied());
+    person.aws.fault(Fault::on("tagging", "GetResources").access_denied());
+    insta::assert_snapshot!(person.story("verify --clean --yes", "").await, @"
+    ---- stderr
+    podgrant: not allowed: iam:ListRoles /podgrant-verify/: AccessDenied: User: arn:aws:sts::111122223333:assumed-role/podgrant/test is not authorized to perform: iam:ListRoles
+      whoever runs this needs iam:ListRoles; docs/cli.md lists the actions of each command
+
+    ---- exit 1
+    ");
+}
+
+#[tokio::test]
+async fn two_runs_at_once_do_not_disturb_each_other() {
+    let (person, hands) = verifier().await;
+    let other = person.beside(1);
+    let cleaner = person.beside(2);
+    let (one, two, clean) = tokio::join!(
+        person.types(VERIFY, ""),
+        other.types(VERIFY, ""),
+        cleaner.types("verify --clean --yes", "")
+    );
+    assert_eq!((one.code, two.code), (0, 0), "{one}\n{two}");
+    assert!(clean.code == 0 || clean.code == 3, "{clean}");
+    assert!(person.aws.roles().is_empty() && hands.left().is_empty());
+    assert!(person.aws.associations(EU, "prod-eu").is_empty());
+}
+
+#[tokio::test]
+async fn plans_and_lists_take_it_for_what_it_is() {
+    let (person, hands) = verifier().await;
+    crash_at(&person, &hands, "make pod").await;
+    insta::assert_snapshot!(person.story("plan", "").await, @"
+    Plan: 0 to create, 0 to update, 0 to delete, 1 unchanged, 0 waiting, 0 findings.
+    ---- exit 0
+    ");
+    insta::assert_snapshot!(person.story("list", "").await, @"
+    CLUSTER            SERVICE ACCOUNT                   ROLE                      ROLE IS  MADE BY
+    eu-west-1/prod-eu  default/podgrant-verify-mm90wfdc  podgrant-verify-mm90wfdc  there    podgrant verify
+    ---- exit 0
+    ");
+    insta::assert_snapshot!(person.types("list --output json", "").await.out, @r#"
+    {
+      "version": 1,
+      "associations": [
+        {
+          "cluster": "eu-west-1/prod-eu",
+          "namespace": "default",
+          "serviceAccount": "podgrant-verify-mm90wfdc",
+          "association": "a-000000000000001",
+          "role": "arn:aws:iam::111122223333:role/podgrant-verify/podgrant-verify-mm90wfdc",
+          "roleIs": "there",
+          "owner": "podgrant-verify"
+        }
+      ],
+      "unread": []
+    }
+    "#);
+    // A crashed run's role may be removed by hand, too.
+    let name = person.aws.roles()[0].name.clone();
+    person.aws.delete_role(&name);
+    insta::assert_snapshot!(person.story("plan", "").await, @"
+    Plan: 0 to create, 0 to update, 0 to delete, 1 unchanged, 0 waiting, 0 findings.
+    ---- exit 0
+    ");
+}
