@@ -254,13 +254,16 @@ impl OutcomeEvent {
                 access: Access::of(&association.workload, mark, Some(&association.id)),
                 cause,
             }),
-            Change::AmendTrust { role, role_id, policy_before, policy } => Self::TrustAmended(TrustAmended {
-                role_arn: role.clone(),
-                role_id: role_id.clone(),
-                policy_before: policy_before.clone(),
-                policy: policy.clone(),
-                cause,
-            }),
+            Change::AmendTrust { role, role_id, policy_before, policy }
+            | Change::WithdrawTrust { role, role_id, policy_before, policy } => {
+                Self::TrustAmended(TrustAmended {
+                    role_arn: role.clone(),
+                    role_id: role_id.clone(),
+                    policy_before: policy_before.clone(),
+                    policy: policy.clone(),
+                    cause,
+                })
+            }
             Change::Revoke { association, reason } => {
                 // The guard lets only marked associations go.
                 let mark = association.mark.as_ref()?;
@@ -269,7 +272,8 @@ impl OutcomeEvent {
                 match reason {
                     RevokeReason::GrantWithdrawn
                     | RevokeReason::Refused
-                    | RevokeReason::ServiceAccountGone => Self::AccessRevoked(removed),
+                    | RevokeReason::ServiceAccountGone
+                    | RevokeReason::Uninstalled => Self::AccessRevoked(removed),
                     RevokeReason::RoleGone | RevokeReason::RoleReplaced => Self::OrphanRemoved(removed),
                 }
             }
@@ -283,7 +287,7 @@ impl OutcomeEvent {
                 role_arn: role.clone(),
                 role_id: mark.role_id.clone(),
                 since: rfc3339(mark.since),
-                reason: reason.clone(),
+                reason: reason.to_string(),
                 cause,
             }),
             Change::DeleteRole { .. } => Self::RoleDeleted(RoleDeletion::of(change, cause)?),
@@ -291,6 +295,7 @@ impl OutcomeEvent {
             Change::InstallAgent { .. }
             | Change::UpdateAgent { .. }
             | Change::RemoveAgent { .. }
+            | Change::RemoveAccessEntry { .. }
             | Change::OpenKubernetes { .. } => return None,
             Change::AnnounceAgent { cluster, version, nodes } => Self::AgentInstalled(AgentInstalled {
                 cluster: cluster.clone(),

@@ -24,4 +24,5 @@ mod roles;
 mod standing;
 mod sweeps;
 mod trouble;
+mod uninstall;
 mod world;

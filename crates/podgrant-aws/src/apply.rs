@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 use podgrant_core::outcome::{FollowUp, Wait};
-use podgrant_core::plan::{RevokeReason, is_handed_over, still_goes, yields_to};
+use podgrant_core::plan::{AgentRemoval, RevokeReason, is_handed_over, still_goes, yields_to};
 use podgrant_core::{
     Approved, Association, AssociationId, Change, ClusterId, Mark, Outcome, Role, RoleArn, RoleId, RoleTags,
     Snapshot, Verdict, Workload,
@@ -15,6 +15,7 @@ use podgrant_core::{
 use sha2::{Digest, Sha256};
 
 mod roles;
+mod uninstall;
 
 use crate::error::TRUST_POLICY_INVALID;
 use crate::{Aws, AwsError, CONCURRENT_CALLS, Meaning};
@@ -41,14 +42,24 @@ impl Aws {
         let stage = |change: &Change| match change {
             // What is given leans on it.
             Change::AmendTrust { .. } => 0,
+            // What nobody leans on any more, when associations are gone.
+            Change::WithdrawTrust { .. }
+            | Change::RemoveAccessEntry { .. }
+            | Change::RemoveAgent { reason: AgentRemoval::Uninstalled, .. } => 3,
             change if change.takes_away() => 2,
             _ => 1,
         };
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(approved.changes().len());
-        for now in 0..=2 {
+        for now in 0..=3 {
             let untrusting: BTreeSet<RoleArn> = outcomes
                 .iter()
                 .filter(|outcome| stage(&outcome.change) == 0 && outcome.verdict != Verdict::Done)
+                .filter_map(|outcome| outcome.change.role().cloned())
+                .collect();
+            // What still stands needs its role's trust policy.
+            let standing: BTreeSet<RoleArn> = outcomes
+                .iter()
+                .filter(|outcome| outcome.change.existing().is_some() && outcome.verdict != Verdict::Done)
                 .filter_map(|outcome| outcome.change.role().cloned())
                 .collect();
             let changes = approved.changes().iter().filter(|change| stage(change) == now);
@@ -56,11 +67,15 @@ impl Aws {
                 .map(|change| async {
                     let leans_on_trust =
                         now == 1 && change.role().is_some_and(|role| untrusting.contains(role));
+                    let is_leant_on =
+                        matches!(change, Change::WithdrawTrust { role, .. } if standing.contains(role));
                     let (verdict, association) = if leans_on_trust {
                         let reason = "the role's trust policy was to be mended first".to_owned();
                         (Verdict::Dropped { reason }, None)
                     } else if time_is_up() {
                         (Verdict::Unbegun, None)
+                    } else if is_leant_on {
+                        (not_yet(change, "not all of the role's associations are gone"), None)
                     } else {
                         let (verdict, association) =
                             self.change(change, snapshot, &cause, keep, &full, &time_is_up).await;
@@ -114,7 +129,8 @@ impl Aws {
             Change::Revoke { association, reason } => {
                 self.revoke(change, association, *reason, snapshot).await
             }
-            Change::AmendTrust { role, role_id, policy_before, policy } => {
+            Change::AmendTrust { role, role_id, policy_before, policy }
+            | Change::WithdrawTrust { role, role_id, policy_before, policy } => {
                 self.amend_trust(change, role, role_id, (policy_before, policy)).await
             }
             Change::MarkOrphan { role, mark } => self.mark_orphan(role, mark, snapshot).await,
@@ -131,12 +147,17 @@ impl Aws {
             Change::UpdateAgent { cluster, agent, version } => {
                 self.update_agent(cluster, agent, version).await.map(|()| (starting(cluster), None))
             }
-            Change::RemoveAgent { cluster, agent, again } => {
-                let ended = if *again { starting(cluster) } else { Verdict::Done };
+            Change::RemoveAgent { cluster, reason: AgentRemoval::Uninstalled, .. } => {
+                self.uninstall_agent(change, cluster).await
+            }
+            Change::RemoveAgent { cluster, agent, reason } => {
+                let again = *reason == AgentRemoval::ToBeMadeAnew;
+                let ended = if again { starting(cluster) } else { Verdict::Done };
                 // What it is in conflict with is somebody's agent that runs.
-                let preserve = *again && agent.is_in_conflict();
+                let preserve = again && agent.is_in_conflict();
                 self.remove_agent(cluster, preserve).await.map(|()| (ended, None))
             }
+            Change::RemoveAccessEntry { entry } => self.remove_access_entry(entry).await,
             Change::OpenKubernetes { cluster, namespaces } => {
                 self.open_kubernetes(cluster, namespaces).await.map(|()| (Verdict::Done, None))
             }
@@ -329,6 +350,12 @@ impl Aws {
         snapshot: &Snapshot,
     ) -> Result<Ended, AwsError> {
         let id = Some(association.id.clone());
+        if reason == RevokeReason::Uninstalled {
+            return match self.look_before_uninstall(change, association).await? {
+                Some(verdict) => Ok((verdict, id)),
+                None => Ok((self.delete_association(association).await?, id)),
+            };
+        }
         let current = match self.look_again(change, association).await? {
             Ok(current) => current,
             Err(verdict) => return Ok((verdict, id)),
@@ -353,6 +380,10 @@ impl Aws {
                 Err(why) => return Ok((not_yet(change, why), id)),
             }
         }
+        Ok((self.delete_association(association).await?, id))
+    }
+
+    async fn delete_association(&self, association: &Association) -> Result<Verdict, AwsError> {
         let deleted = self
             .region(&association.cluster.region)?
             .eks
@@ -367,7 +398,7 @@ impl Aws {
         // Gone may well be our own doing, its answer lost: better told twice than never.
         match deleted {
             Err(error) if !error.is(Meaning::NotFound) => Err(error),
-            _ => Ok((Verdict::Done, id)),
+            _ => Ok(Verdict::Done),
         }
     }
 
@@ -517,6 +548,7 @@ fn verdict_of(change: &Change, error: &AwsError) -> Verdict {
     let is_of_a_role = matches!(
         change,
         Change::AmendTrust { .. }
+            | Change::WithdrawTrust { .. }
             | Change::MarkOrphan { .. }
             | Change::UnmarkOrphan { .. }
             | Change::DeleteRole { .. }

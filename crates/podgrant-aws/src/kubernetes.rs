@@ -16,6 +16,7 @@ use futures_util::future::BoxFuture;
 use podgrant_core::accounts::{Namespaces, SeenAccounts, ServiceAccounts, UnseenAccounts};
 use podgrant_core::agent::agent_namespaces;
 use podgrant_core::agent::pods::{AccessEntry, AgentPods, Inside, KubernetesAccess, Unseen};
+use podgrant_core::model::ClusterAccess;
 use podgrant_core::{Cluster, ClusterId, Region, RoleArn, Workload};
 
 use crate::{Aws, AwsError, Meaning};
@@ -213,27 +214,37 @@ impl Aws {
         role: &RoleArn,
         namespaces: &Namespaces,
     ) -> Result<AccessEntry, AwsError> {
-        let eks = &self.region(&cluster.region)?.eks;
-        let answer = eks
-            .describe_access_entry()
-            .cluster_name(cluster.name.as_str())
-            .principal_arn(role.as_str())
-            .send()
-            .await
-            .map_err(|error| AwsError::of("eks:DescribeAccessEntry", cluster.to_string(), error));
-        let entry = match answer {
-            Ok(answer) => {
-                answer.access_entry.unwrap_or_else(|| aws_sdk_eks::types::AccessEntry::builder().build())
-            }
-            Err(error) if error.is(Meaning::NotFound) => return Ok(AccessEntry::Absent),
-            Err(error) => return Err(error),
-        };
-        if !entry.tags().is_some_and(|tags| tags.contains_key(&self.keys.key("managed"))) {
-            return Ok(AccessEntry::Foreign);
+        match self.entry_of(cluster, role.as_str()).await? {
+            None => return Ok(AccessEntry::Absent),
+            Some(entry) if !entry.managed => return Ok(AccessEntry::Foreign),
+            Some(_) => {}
         }
         let scope = self.viewed(cluster, role).await?;
         let whole = scope.is_some_and(|scope| shows(&scope, namespaces));
         Ok(if whole { AccessEntry::Whole } else { AccessEntry::WithoutPolicy })
+    }
+
+    /// A principal's access entry, and whether podgrant made it.
+    pub(crate) async fn entry_of(
+        &self,
+        cluster: &ClusterId,
+        principal: &str,
+    ) -> Result<Option<ClusterAccess>, AwsError> {
+        let eks = &self.region(&cluster.region)?.eks;
+        let answer = eks
+            .describe_access_entry()
+            .cluster_name(cluster.name.as_str())
+            .principal_arn(principal)
+            .send()
+            .await
+            .map_err(|error| AwsError::of("eks:DescribeAccessEntry", cluster.to_string(), error));
+        let tags = match answer {
+            Ok(answer) => answer.access_entry.and_then(|entry| entry.tags).unwrap_or_default(),
+            Err(error) if error.is(Meaning::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let managed = tags.contains_key(&self.keys.key("managed"));
+        Ok(Some(ClusterAccess { cluster: cluster.clone(), principal: principal.to_owned(), managed }))
     }
 
     /// What our role may view on a cluster by its access entry.

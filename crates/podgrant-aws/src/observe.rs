@@ -25,6 +25,7 @@ use crate::{Aws, AwsError, CONCURRENT_CALLS, CONCURRENT_LOOKS, Meaning};
 
 mod associations;
 mod orphans;
+mod uninstall;
 
 /// How many roles are read one by one before all are, a thousand a call.
 const FEW_ROLES: usize = 8;
@@ -80,6 +81,9 @@ pub enum View {
     /// Every association, or those of one cluster, and every role: to be listed, not planned with. A listing shows no
     /// roles: what the index does not know is described.
     Associations { cluster: Option<ClusterId> },
+    /// Everything that podgrant made on one cluster, or on every cluster and on roles. No message holds it.
+    #[serde(skip)]
+    Uninstall { cluster: Option<ClusterId> },
 }
 
 impl Aws {
@@ -136,6 +140,9 @@ impl Aws {
             }
             View::Associations { cluster } => {
                 self.observe_associations(cluster.as_ref(), &mut snapshot).await;
+            }
+            View::Uninstall { cluster } => {
+                self.observe_uninstall(cluster.as_ref(), &mut snapshot).await?;
             }
             View::FleetAgents { settings } => {
                 let found = self.fleet().await;
@@ -544,7 +551,7 @@ impl Aws {
     /// what is `in_doubt`, and what the index does not know and `describe` asks for. With `unlisted`, what
     /// only the index knows is described too.
     #[expect(clippy::too_many_arguments, reason = "three questions about what to describe, each its own")]
-    async fn know(
+    pub(crate) async fn know(
         &self,
         mut listed: Vec<Association>,
         index: &Index,

@@ -200,12 +200,15 @@ impl Aws {
                 // Most roles have nothing to do with podgrant but to exist: their
                 // documents are not worth the memory.
                 let ours = role.tags().iter().any(|tag| self.keys.owns(tag.key()));
+                // Statements of ours may outlast the tags. What is percent-encoded leaves letters as they are.
+                let trusts_by_us =
+                    |document: &&str| ours || document.contains(podgrant_core::trust::manage::SID);
                 let boundary = role.permissions_boundary().and_then(|b| b.permissions_boundary_arn());
                 let read = read_role(
                     arn,
                     id,
                     created.secs(),
-                    role.assume_role_policy_document().filter(|_| ours),
+                    role.assume_role_policy_document().filter(trusts_by_us),
                     ours.then(|| role.tags()),
                     boundary.filter(|_| ours).map(str::to_owned),
                 )?;

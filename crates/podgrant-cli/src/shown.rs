@@ -153,7 +153,7 @@ pub fn says_no(kind: FindingKind) -> bool {
 }
 
 /// A change's line without the cluster that stands above it.
-fn beside_its_heading(change: &Change) -> String {
+pub fn beside_its_heading(change: &Change) -> String {
     let line = change.to_string();
     let Some(cluster) = change.cluster() else { return line };
     let (sign, rest) = line.split_once(' ').unwrap_or_default();
@@ -297,6 +297,8 @@ fn kind(change: &Change) -> (&'static str, &'static str) {
         Change::Adopt { .. } => ("adopt", "association"),
         Change::Revoke { .. } => ("delete", "association"),
         Change::AmendTrust { .. } => ("update", "trust-policy"),
+        Change::WithdrawTrust { .. } => ("delete", "trust-policy"),
+        Change::RemoveAccessEntry { .. } => ("delete", "access-entry"),
         Change::MarkOrphan { .. } => ("create", "orphan-mark"),
         Change::UnmarkOrphan { .. } => ("delete", "orphan-mark"),
         Change::DeleteRole { .. } => ("delete", "role"),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::accounts::Namespaces;
 use crate::model::{Agent, Cluster, ClusterStatus, Nodes, Snapshot};
 use crate::outcome::{Finding, FindingKind, FollowUp, Wait};
-use crate::plan::{Announce, Change, NodeCount, Plan};
+use crate::plan::{AgentRemoval, Announce, Change, NodeCount, Plan};
 use crate::tags::TagKeys;
 
 pub mod pods;
@@ -380,7 +380,7 @@ impl Pass<'_> {
                 self.plan.changes.push(Change::RemoveAgent {
                     cluster: self.cluster.id.clone(),
                     agent: agent.clone(),
-                    again: true,
+                    reason: AgentRemoval::ToBeMadeAnew,
                 });
             }
             ("UPDATE_FAILED" | "DEGRADED", Repair::Retry) if may_change => {
@@ -515,7 +515,7 @@ impl Pass<'_> {
             self.plan.changes.push(Change::RemoveAgent {
                 cluster: self.cluster.id.clone(),
                 agent: agent.clone(),
-                again: false,
+                reason: AgentRemoval::AskedFor,
             });
         } else {
             let shown = in_the_way.iter().take(10).cloned().collect::<Vec<_>>().join(", ");

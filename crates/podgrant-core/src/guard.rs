@@ -6,13 +6,14 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::model::{Association, Role, Snapshot};
+use crate::model::{Association, Gap, Role, Snapshot};
+use crate::names::{AssociationId, ClusterId};
 use crate::orphan::{OrphanMark, RoleRecord, reserved_path};
 use crate::outcome::{Finding, FindingKind, Wait};
-use crate::plan::{Change, OrphanStanding, Plan};
+use crate::plan::{AgentRemoval, Change, OrphanStanding, Plan, UnmarkReason, agent_needed, trust_needed};
 use crate::subject::ClusterSelector;
 use crate::tags::{Grant, OnOrphan, RoleTags, TagKeys};
-use crate::trust::manage::{keeps_what_is_not_ours, others_let_in};
+use crate::trust::manage::{keeps_what_is_not_ours, others_let_in, withdrawn};
 
 /// How much one pass may take away.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -104,6 +105,7 @@ pub fn guard(plan: Plan, snapshot: &Snapshot, keys: &TagKeys, limits: &Limits) -
     for change in changes {
         let reason = foreign(&change)
             .or_else(|| unasked(&change, snapshot, keys))
+            .or_else(|| uninstalling(&change, snapshot, keys, limits))
             .or_else(|| blind(&change, snapshot));
         match reason {
             Some(reason) => withheld.push((change, reason)),
@@ -116,6 +118,23 @@ pub fn guard(plan: Plan, snapshot: &Snapshot, keys: &TagKeys, limits: &Limits) -
         approved = left;
         withheld.extend(taken.into_iter().map(|change| (change, loss.1.clone())));
     }
+    // What goes only where nobody needs it any more, by what is left of the other changes.
+    let going: BTreeSet<(ClusterId, AssociationId)> = approved
+        .iter()
+        .filter_map(|change| match change {
+            Change::Revoke { association, .. } => Some((association.cluster.clone(), association.id.clone())),
+            _ => None,
+        })
+        .collect();
+    let goes =
+        |association: &Association| going.contains(&(association.cluster.clone(), association.id.clone()));
+    let (mut free, all) = (Vec::new(), approved);
+    for change in all {
+        match leant_on(&change, snapshot, goes) {
+            Some(reason) => withheld.push((change, reason)),
+            None => free.push(change),
+        }
+    }
     findings.extend(withheld.into_iter().map(|(change, reason)| Finding {
         kind: FindingKind::Withheld,
         role: change.role().cloned(),
@@ -124,12 +143,20 @@ pub fn guard(plan: Plan, snapshot: &Snapshot, keys: &TagKeys, limits: &Limits) -
         grant: change.mark().map(|mark| mark.subject.to_string()),
         reason,
     }));
-    Approved { changes: approved, findings, waits, unchanged, orphans }
+    Approved { changes: free, findings, waits, unchanged, orphans }
 }
 
 fn foreign(change: &Change) -> Option<String> {
     if let Change::RemoveAgent { agent, .. } = change {
         return (!agent.managed).then(|| "podgrant did not install this agent".to_owned());
+    }
+    if let Change::RemoveAccessEntry { entry } = change {
+        return (!entry.managed)
+            .then(|| format!("podgrant did not make the access entry of {}", entry.principal));
+    }
+    if let Change::WithdrawTrust { policy_before, policy, .. } = change {
+        return (withdrawn(policy_before).as_ref() != Ok(&Some(policy.clone())))
+            .then(|| "it would change what is not podgrant's in the trust policy".to_owned());
     }
     if let Change::AmendTrust { policy_before, policy, .. } = change {
         return (!keeps_what_is_not_ours(policy_before, policy))
@@ -246,9 +273,49 @@ fn protected(role: &Role, tags: &RoleTags, record: &RoleRecord, snapshot: &Snaps
         .then(|| "not every association was looked at".to_owned())
 }
 
+/// Why what podgrant made must not be taken away whole: judged anew, by what was read.
+fn uninstalling(change: &Change, snapshot: &Snapshot, keys: &TagKeys, limits: &Limits) -> Option<String> {
+    if change.uninstalls() && limits.allow_by != AllowBy::Flag {
+        return Some("only a person at the command line takes away all that podgrant made".to_owned());
+    }
+    let Change::WithdrawTrust { role, role_id, policy_before, policy } = change else { return None };
+    let found = snapshot.roles.get(role);
+    let Some(role) = found.filter(|role| role.id == *role_id && role.trust_policy == *policy_before) else {
+        return Some(format!("the role {role_id} with this trust policy is not in view"));
+    };
+    trust_needed(role, policy, snapshot, keys)
+}
+
+/// Why what others lean on has to stay, when of the associations in view just those go that `goes` says.
+fn leant_on(change: &Change, snapshot: &Snapshot, goes: impl Fn(&Association) -> bool) -> Option<String> {
+    match change {
+        Change::RemoveAgent { cluster, reason: AgentRemoval::Uninstalled, .. } => {
+            agent_needed(cluster, snapshot, goes)
+        }
+        Change::WithdrawTrust { role, .. } => {
+            let has = |association: &&Association| {
+                association.managed().is_some() && association.roles().contains(role.as_str())
+            };
+            let staying = snapshot.associations.iter().filter(has).find(|association| !goes(association));
+            staying.map(|association| {
+                format!("association {} on {} stays, and needs it", association.id, association.cluster)
+            })
+        }
+        _ => None,
+    }
+}
+
 /// What a change needs to see, and this pass does not.
 fn blind(change: &Change, snapshot: &Snapshot) -> Option<String> {
     let why = match change {
+        // Roles are of every cluster; what is on one cluster is seen there.
+        Change::WithdrawTrust { .. } | Change::UnmarkOrphan { reason: UnmarkReason::Uninstalled, .. } => {
+            snapshot.why_partial()
+        }
+        change if change.uninstalls() => {
+            let here = |gap: &&Gap| gap.cluster.is_some() && gap.cluster.as_ref() == change.cluster();
+            snapshot.gaps.iter().find(here).map(|gap| gap.why.as_str())
+        }
         Change::MarkOrphan { .. } | Change::DeleteRole { .. } => snapshot.why_partial(),
         change if change.takes_away() => snapshot.gaps.first().map(|gap| gap.why.as_str()),
         _ => None,
@@ -264,7 +331,9 @@ type Kind = fn(&Change) -> bool;
 
 /// Which kinds of loss are too many, and why none of a kind is allowed.
 fn losses(changes: &[Change], snapshot: &Snapshot, keys: &TagKeys, limits: &Limits) -> Vec<(Kind, String)> {
-    let of_associations = |change: &Change| change.existing().is_some() && change.takes_away();
+    // What a person takes away whole was counted, and confirmed with the count.
+    let of_associations =
+        |change: &Change| change.existing().is_some() && change.takes_away() && !change.uninstalls();
     // One whose deletion was begun was allowed before, and is the worse for waiting.
     let of_roles = |change: &Change| matches!(change, Change::DeleteRole { mark, .. } if !mark.begun);
     // Agents are not counted: each is removed at the word of its own cluster's tag.

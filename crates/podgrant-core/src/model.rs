@@ -283,6 +283,16 @@ pub struct Agent {
     pub managed: bool,
 }
 
+/// An access entry of a cluster: who is let into its Kubernetes API.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClusterAccess {
+    pub cluster: ClusterId,
+    /// The ARN of the role or user that is let in.
+    pub principal: String,
+    /// Whether the entry carries podgrant's mark: podgrant made it.
+    pub managed: bool,
+}
+
 /// A health issue as EKS tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentIssue {
@@ -395,6 +405,8 @@ pub struct Snapshot {
     pub managed_elsewhere: usize,
     /// Agents of the clusters in scope; absent where none is installed.
     pub agents: BTreeMap<ClusterId, Agent>,
+    /// Access entries of the clusters in scope: only where all that podgrant made is looked for.
+    pub access_entries: Vec<ClusterAccess>,
     /// The agent versions on offer for each cluster's Kubernetes version.
     pub agent_versions: BTreeMap<ClusterId, Vec<OfferedVersion>>,
     /// What about the configured values does not fit the agent version that a cluster

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::accounts::{Namespaces, SeenAccounts, ServiceAccounts};
 use crate::guardrails::Guardrails;
 use crate::mark::Mark;
-use crate::model::{Agent, Association, Role, Scope, Snapshot};
+use crate::model::{Agent, Association, ClusterAccess, Role, Scope, Snapshot};
 use crate::moment::rfc3339;
 use crate::names::{AssociationId, ClusterId, RoleArn, RoleId, Workload};
 use crate::orphan::{OrphanMark, OrphanSettings, RoleRecord};
@@ -21,6 +21,7 @@ mod grants;
 mod orphans;
 mod roles;
 mod sweep;
+mod uninstall;
 
 pub use crate::agent::{AgentSettings, agent_namespaces, plan_agents};
 pub use grants::{accounts_wanted, meant_accounts, plan_grants};
@@ -29,6 +30,8 @@ pub use roles::{
     Leave, Life, OrphanStanding, Protection, RoleFate, RoleJudgement, Standing, judge_roles, role_still_goes,
 };
 pub use sweep::plan_sweep;
+pub use uninstall::{Confirmation, Left, LeftThing, left, plan_uninstall, still_uninstalled};
+pub(crate) use uninstall::{agent_needed, trust_needed};
 
 /// One change to AWS.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,11 +54,19 @@ pub enum Change {
         policy_before: String,
         policy: String,
     },
+    /// Take our own statements out of a trust policy, and nothing else.
+    WithdrawTrust {
+        role: RoleArn,
+        role_id: RoleId,
+        /// The document that the decision was made from.
+        policy_before: String,
+        policy: String,
+    },
     /// Note on a role that every cluster that it names is gone, for the first time or in place of
     /// what is no mark of it.
     MarkOrphan { role: RoleArn, mark: OrphanMark },
     /// Take that note off.
-    UnmarkOrphan { role: RoleArn, mark: OrphanMark, reason: String },
+    UnmarkOrphan { role: RoleArn, mark: OrphanMark, reason: UnmarkReason },
     /// Delete a role: detach its managed policies, delete its inline ones, then the role.
     DeleteRole {
         /// All that makes it again.
@@ -74,15 +85,12 @@ pub enum Change {
     /// Bring the agent add-on to another version; its own configuration stays.
     UpdateAgent { cluster: ClusterId, agent: Agent, version: String },
     /// Remove an agent add-on that podgrant installed.
-    RemoveAgent {
-        cluster: ClusterId,
-        agent: Agent,
-        /// It could not be made, and is made anew afterwards.
-        again: bool,
-    },
+    RemoveAgent { cluster: ClusterId, agent: Agent, reason: AgentRemoval },
     /// Let podgrant look at the agent, or at service accounts, through the cluster's Kubernetes API: an access
     /// entry for its own role, that may view these namespaces.
     OpenKubernetes { cluster: ClusterId, namespaces: Namespaces },
+    /// Take away an access entry that podgrant made, and its policies with it.
+    RemoveAccessEntry { entry: ClusterAccess },
     /// Say that the agent is healthy now.
     AnnounceAgent {
         cluster: ClusterId,
@@ -116,6 +124,40 @@ pub enum RevokeReason {
     Refused,
     /// A pattern asks for it, and the service account does not exist any more.
     ServiceAccountGone,
+    /// A person takes away all that podgrant made, at the command line.
+    Uninstalled,
+}
+
+/// Why an agent add-on goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentRemoval {
+    /// Its cluster's tag asks for it.
+    AskedFor,
+    /// It could not be made, and is made anew afterwards.
+    ToBeMadeAnew,
+    /// A person takes away all that podgrant made.
+    Uninstalled,
+}
+
+/// Why a role loses the note that it is an orphan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnmarkReason {
+    /// Something was seen that speaks for the role, in these words.
+    SpokenFor(String),
+    /// A person takes away all that podgrant made.
+    Uninstalled,
+}
+
+/// What is said of all that goes because a person takes away what podgrant made.
+const UNINSTALLED: &str = "podgrant is uninstalled";
+
+impl fmt::Display for UnmarkReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SpokenFor(why) => f.write_str(why),
+            Self::Uninstalled => f.write_str(UNINSTALLED),
+        }
+    }
 }
 
 impl fmt::Display for RevokeReason {
@@ -126,6 +168,7 @@ impl fmt::Display for RevokeReason {
             Self::RoleReplaced => "role deleted and made again",
             Self::Refused => "refused by a guardrail",
             Self::ServiceAccountGone => "service account gone",
+            Self::Uninstalled => UNINSTALLED,
         })
     }
 }
@@ -185,6 +228,9 @@ pub enum Duty {
         /// Who may have a place that a role left behind.
         guardrails: Guardrails,
     },
+    /// Nothing of podgrant's is left. A person's alone, at the command line: no message can hold it.
+    #[serde(skip)]
+    Uninstall,
 }
 
 /// Whether an association would still be taken away, looked at once more with
@@ -272,6 +318,7 @@ pub fn plan(duty: Duty, snapshot: &Snapshot, keys: &TagKeys) -> Plan {
             plan_sweep(snapshot, keys, &guardrails, round, part_bytes)
         }
         Duty::Orphans { settings, guardrails } => plan_orphans(snapshot, keys, &guardrails, &settings),
+        Duty::Uninstall => plan_uninstall(snapshot, keys),
     };
     plan.changes.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
     // The index and a listing may both have shown it.
@@ -305,9 +352,11 @@ impl Change {
             | Self::Revoke { association, .. } => &association.cluster,
             // A role is of no cluster.
             Self::AmendTrust { .. }
+            | Self::WithdrawTrust { .. }
             | Self::MarkOrphan { .. }
             | Self::UnmarkOrphan { .. }
             | Self::DeleteRole { .. } => return None,
+            Self::RemoveAccessEntry { entry } => &entry.cluster,
             Self::InstallAgent { cluster, .. }
             | Self::UpdateAgent { cluster, .. }
             | Self::RemoveAgent { cluster, .. }
@@ -337,6 +386,7 @@ impl Change {
     pub fn role(&self) -> Option<&RoleArn> {
         match self {
             Self::AmendTrust { role, .. }
+            | Self::WithdrawTrust { role, .. }
             | Self::MarkOrphan { role, .. }
             | Self::UnmarkOrphan { role, .. } => Some(role),
             Self::DeleteRole { record, .. } => Some(&record.role_arn),
@@ -350,7 +400,9 @@ impl Change {
             Self::Create { mark, .. } | Self::Update { mark, .. } | Self::Adopt { mark, .. } => {
                 FollowUp::Role { name: mark.role_arn.role_name().to_owned() }
             }
-            Self::AmendTrust { role, .. } => FollowUp::Role { name: role.role_name().to_owned() },
+            Self::AmendTrust { role, .. } | Self::WithdrawTrust { role, .. } => {
+                FollowUp::Role { name: role.role_name().to_owned() }
+            }
             // Only who sees everything can judge it again.
             Self::MarkOrphan { .. } | Self::UnmarkOrphan { .. } | Self::DeleteRole { .. } => {
                 FollowUp::Orphans { roles_missed: BTreeSet::new() }
@@ -369,13 +421,17 @@ impl Change {
                         cluster: association.cluster.clone(),
                         missed: [association.workload.clone()].into(),
                     },
-                    (None, _) => FollowUp::cluster_grants(&association.cluster),
+                    // Nothing comes back for what a person does but that person.
+                    (_, RevokeReason::Uninstalled) | (None, _) => {
+                        FollowUp::cluster_grants(&association.cluster)
+                    }
                 }
             }
             Self::InstallAgent { cluster, .. }
             | Self::UpdateAgent { cluster, .. }
             | Self::RemoveAgent { cluster, .. }
             | Self::OpenKubernetes { cluster, .. }
+            | Self::RemoveAccessEntry { entry: ClusterAccess { cluster, .. } }
             | Self::AnnounceAgent { cluster, .. } => FollowUp::AgentStarting { cluster: cluster.clone() },
             Self::AnnounceCluster { cluster } => FollowUp::ClusterCreating { cluster: cluster.clone() },
         }
@@ -384,12 +440,28 @@ impl Change {
     /// Whether something loses what it has.
     pub fn takes_away(&self) -> bool {
         match self {
-            Self::Revoke { .. } | Self::RemoveAgent { .. } | Self::DeleteRole { .. } => true,
+            Self::Revoke { .. }
+            | Self::RemoveAgent { .. }
+            | Self::RemoveAccessEntry { .. }
+            | Self::WithdrawTrust { .. }
+            | Self::DeleteRole { .. } => true,
             Self::Update { association, mark } => {
                 association.mark.as_ref().is_some_and(|old| old.role_arn != mark.role_arn)
             }
             _ => false,
         }
+    }
+
+    /// Whether it is done for nothing but that a person takes away all that podgrant made.
+    pub fn uninstalls(&self) -> bool {
+        matches!(
+            self,
+            Self::Revoke { reason: RevokeReason::Uninstalled, .. }
+                | Self::RemoveAgent { reason: AgentRemoval::Uninstalled, .. }
+                | Self::UnmarkOrphan { reason: UnmarkReason::Uninstalled, .. }
+                | Self::RemoveAccessEntry { .. }
+                | Self::WithdrawTrust { .. }
+        )
     }
 
     fn sort_key(&self) -> SortKey<'_> {
@@ -399,10 +471,12 @@ impl Change {
             Self::UnmarkOrphan { .. } => 1,
             Self::MarkOrphan { .. } => 2,
             Self::DeleteRole { .. } => 3,
+            Self::WithdrawTrust { .. } => 4,
             Self::AnnounceCluster { .. } | Self::OpenKubernetes { .. } => 0,
             Self::InstallAgent { .. } => 1,
             Self::UpdateAgent { .. } => 1,
             Self::RemoveAgent { .. } => 1,
+            Self::RemoveAccessEntry { .. } => 2,
             Self::AnnounceAgent { .. } => 2,
             Self::Create { .. } => 3,
             Self::Update { .. } | Self::Adopt { .. } => 4,
@@ -442,7 +516,11 @@ impl Plan {
             )),
             count(|c| matches!(
                 c,
-                Change::Revoke { .. } | Change::RemoveAgent { .. } | Change::DeleteRole { .. }
+                Change::Revoke { .. }
+                    | Change::RemoveAgent { .. }
+                    | Change::RemoveAccessEntry { .. }
+                    | Change::WithdrawTrust { .. }
+                    | Change::DeleteRole { .. }
             )),
             self.unchanged,
             self.waits.len(),
@@ -473,6 +551,9 @@ impl fmt::Display for Change {
                 fmt_adopt(f, association, mark)
             }
             Self::AmendTrust { role, policy_before, policy, .. } => fmt_trust(f, role, policy_before, policy),
+            Self::WithdrawTrust { role, policy_before, policy, .. } => {
+                fmt_withdrawal(f, role, policy_before, policy)
+            }
             Self::MarkOrphan { role, mark } => {
                 write!(f, "~ role {}  + orphaned since {}", role.role_name(), rfc3339(mark.since))
             }
@@ -504,7 +585,7 @@ impl fmt::Display for Change {
             Self::UpdateAgent { cluster, agent, version } => {
                 write!(f, "~ {cluster}  agent {} -> {version}", agent.version)
             }
-            Self::RemoveAgent { cluster, agent, again: true } => {
+            Self::RemoveAgent { cluster, agent, reason: AgentRemoval::ToBeMadeAnew } => {
                 write!(
                     f,
                     "- {cluster}  agent {}  (to be made anew, for it is {})",
@@ -513,6 +594,9 @@ impl fmt::Display for Change {
             }
             Self::RemoveAgent { cluster, agent, .. } => {
                 write!(f, "- {cluster}  agent {}", agent.version)
+            }
+            Self::RemoveAccessEntry { entry } => {
+                write!(f, "- {}  access entry of {}", entry.cluster, entry.principal)
             }
             Self::OpenKubernetes { cluster, namespaces } => {
                 let what =
@@ -615,6 +699,18 @@ fn fmt_trust(f: &mut fmt::Formatter<'_>, role: &RoleArn, before: &str, after: &s
         none if none.is_empty() => Ok(()),
         gone => write!(f, "  - no longer for {gone}"),
     }
+}
+
+/// Whom statements of ours let in that go.
+fn fmt_withdrawal(f: &mut fmt::Formatter<'_>, role: &RoleArn, before: &str, after: &str) -> fmt::Result {
+    let (before, after) = (manage::subjects(before), manage::subjects(after));
+    let gone: Vec<&str> = before.difference(&after).map(String::as_str).collect();
+    write!(
+        f,
+        "- role {}  trust policy: podgrant's statements, that allow {PODS_PRINCIPAL} for {}",
+        role.role_name(),
+        gone.join(", ")
+    )
 }
 
 /// What goes with a role; the rest of its record is for the log and the event.

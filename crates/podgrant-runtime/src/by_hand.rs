@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use podgrant_aws::{AwsError, View};
 use podgrant_core::outcome::{FollowUp, Wait};
-use podgrant_core::{Approved, Outcome, Snapshot};
+use podgrant_core::plan::{Confirmation, Duty, Left, left};
+use podgrant_core::{Approved, ClusterId, Outcome, Snapshot};
 use podgrant_events::{Trigger, Wake};
 
 use crate::flow::{Flow, Origin, Pass, again};
@@ -53,7 +54,47 @@ impl PreparedPass {
     }
 }
 
+/// All that podgrant made and a person may have taken away, on one cluster or everywhere.
+#[derive(Debug)]
+pub struct PreparedUninstall {
+    pub pass: PreparedPass,
+    /// What has to be typed for it.
+    pub confirmation: Confirmation,
+    /// What stays, for podgrant did not make it.
+    pub left: Vec<Left>,
+}
+
 impl Flow {
+    /// Looks for all that podgrant made. No wake-up asks for that: it is a person's alone, and where a person is not
+    /// the one to raise limits `guard` withholds all of it.
+    ///
+    /// # Errors
+    /// As of [`podgrant_aws::Aws::observe`].
+    pub async fn prepare_uninstall(
+        &self,
+        cluster: Option<&ClusterId>,
+        wake: &Wake,
+    ) -> Result<PreparedUninstall, AwsError> {
+        let task = Task { view: View::Uninstall { cluster: cluster.cloned() }, duty: Duty::Uninstall };
+        let pass = self.prepared(task, wake).await?;
+        let confirmation = Confirmation::of(cluster, pass.approved());
+        let left = left(pass.snapshot(), self.aws.keys());
+        Ok(PreparedUninstall { pass, confirmation, left })
+    }
+
+    /// Takes away what was listed, and nothing that turned up since. `None` where `typed` does not confirm it.
+    pub async fn carry_out_uninstall(
+        &self,
+        prepared: &PreparedUninstall,
+        typed: &str,
+        time_is_up: impl Fn() -> bool,
+    ) -> Option<(Report, Vec<Outcome>)> {
+        if !prepared.confirmation.is_given_by(typed) {
+            return None;
+        }
+        Some(self.carry_out_prepared(&prepared.pass, time_is_up).await)
+    }
+
     /// Looks at all that a wake-up asks for, the parts of a sweep one by one, and decides it. Nothing is changed.
     ///
     /// `begins` is told what is looked at next.

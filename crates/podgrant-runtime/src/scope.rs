@@ -62,7 +62,10 @@ impl Task {
             View::FleetOrphans { missed_before, .. } => {
                 FollowUp::Orphans { roles_missed: missed_before.clone() }
             }
-            View::FleetSweep | View::FleetAgents { .. } | View::Associations { .. } => return None,
+            View::FleetSweep
+            | View::FleetAgents { .. }
+            | View::Associations { .. }
+            | View::Uninstall { .. } => return None,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jsonschema::Validator;
 use podgrant_core::agent::agent_namespaces;
 use podgrant_core::model::Association;
-use podgrant_core::plan::{NodeCount, OrphanStanding, RevokeReason, Standing};
+use podgrant_core::plan::{NodeCount, OrphanStanding, RevokeReason, Standing, UnmarkReason};
 use podgrant_core::{Change, Finding, FindingKind, Mark, OrphanMark, RoleRecord, Workload};
 use podgrant_events::{Cause, Incoming, OutcomeEvent, SOURCE, Trigger, read};
 use serde_json::{Value, json};
@@ -209,6 +209,7 @@ fn every_change_is_announced_as_it_should_be() {
         (revoke(RevokeReason::GrantWithdrawn), Some("Access Revoked"), "grant-withdrawn"),
         (revoke(RevokeReason::Refused), Some("Access Revoked"), "refused"),
         (revoke(RevokeReason::ServiceAccountGone), Some("Access Revoked"), "service-account-gone"),
+        (revoke(RevokeReason::Uninstalled), Some("Access Revoked"), "uninstalled"),
         (revoke(RevokeReason::RoleGone), Some("Orphan Removed"), "role-gone"),
         (revoke(RevokeReason::RoleReplaced), Some("Orphan Removed"), "role-replaced"),
         (Change::Revoke { association: unmarked, reason: RevokeReason::RoleGone }, None, ""),
@@ -286,7 +287,11 @@ fn what_becomes_of_an_orphaned_role_is_announced() {
         tags: [("team".to_owned(), "payments".to_owned())].into(),
     };
     let delete = Change::DeleteRole { record: Box::new(record.clone()), mark: orphan.clone() };
-    let unmark = Change::UnmarkOrphan { role: role.clone(), mark: orphan.clone(), reason: "used".to_owned() };
+    let unmark = Change::UnmarkOrphan {
+        role: role.clone(),
+        mark: orphan.clone(),
+        reason: UnmarkReason::SpokenFor("used".to_owned()),
+    };
     let cases = [
         (Change::MarkOrphan { role: role.clone(), mark: orphan.clone() }, "Orphan Marked"),
         (unmark, "Orphan Unmarked"),

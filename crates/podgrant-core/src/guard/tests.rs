@@ -2,6 +2,7 @@ use insta::assert_snapshot;
 
 use super::*;
 use crate::fixtures::{NOW, cluster, foreign, inventory, ours, role, snapshot};
+use crate::model::{Agent, ClusterAccess};
 use crate::orphan::RoleInventory;
 use crate::plan::RevokeReason;
 use crate::{Association, Mark, Role, Workload};
@@ -394,7 +395,7 @@ fn a_role_is_marked_as_of_now_in_a_whole_view_and_unmarked_in_any() {
     let unmark = |role: &Role, mark| Change::UnmarkOrphan {
         role: role.arn.clone(),
         mark,
-        reason: "it lives".to_owned(),
+        reason: UnmarkReason::SpokenFor("it lives".to_owned()),
     };
     let since = |role: &Role, since| OrphanMark::new(role, since);
     let all = || {
@@ -481,4 +482,199 @@ fn roles_and_associations_have_each_a_limit_of_their_own() {
     assert_eq!(refused.changes().len(), 2);
     assert_snapshot!(refused.findings()[0], @r#"withheld: role r0: this pass would delete 4 of 6 roles with grants, and at most 50 % are allowed; if that is meant, allow it once by invoking this function with "allow": {"share": 0.67} beside the event, or raise PODGRANT_MAX_DELETION_SHARE to 0.67"#);
     assert_eq!(guard(losing(4), &view, &Limits { share: 0.67, ..shared }).changes().len(), 6);
+}
+
+// ── All that podgrant made, taken away by a person ──
+
+const FOREIGN: &str =
+    r#"{"Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"}"#;
+
+fn statement_of_ours(number: usize) -> String {
+    format!(
+        r#"{{"Sid":"PodgrantManaged{number}","Effect":"Allow","Principal":{{"Service":"pods.eks.amazonaws.com"}},"Action":["sts:AssumeRole","sts:TagSession"]}}"#
+    )
+}
+
+fn by_a_person(plan: Plan, snapshot: &Snapshot) -> Approved {
+    // What is counted and confirmed is not held to a limit.
+    let limits =
+        Limits { deletions: 0, share: 0.0, share_from: 0, allow_by: AllowBy::Flag, ..Limits::default() };
+    guard(plan, snapshot, &limits)
+}
+
+/// A role with two statements of ours and one of others.
+fn trusted() -> Role {
+    let mut role = orphan("payments");
+    role.trust_policy =
+        format!("{{\"Statement\":[{},{FOREIGN},{}]}}", statement_of_ours(1), statement_of_ours(2));
+    role
+}
+
+/// What an uninstall would do to [`installed`], one of each kind.
+fn everything() -> [Change; 5] {
+    let role = trusted();
+    let mark = OrphanMark::new(&role, NOW - 5);
+    [
+        Change::Revoke {
+            association: ours(&role, "prod-eu", "payments/api@prod-eu"),
+            reason: RevokeReason::Uninstalled,
+        },
+        Change::RemoveAgent {
+            cluster: cluster("prod-eu").id,
+            agent: agent(true),
+            reason: AgentRemoval::Uninstalled,
+        },
+        Change::RemoveAccessEntry { entry: entry(true) },
+        withdrawal(&format!("{{\"Statement\":[{FOREIGN}]}}")),
+        Change::UnmarkOrphan { role: role.arn, mark, reason: UnmarkReason::Uninstalled },
+    ]
+}
+
+fn installed() -> Snapshot {
+    let role = trusted();
+    let association = ours(&role, "prod-eu", "payments/api@prod-eu");
+    snapshot([role], [cluster("prod-eu"), cluster("other")], [association])
+}
+
+fn agent(managed: bool) -> Agent {
+    let (version, status) = ("v1".to_owned(), "ACTIVE".to_owned());
+    Agent { version, status, issues: Vec::new(), configuration: None, managed }
+}
+
+fn entry(managed: bool) -> ClusterAccess {
+    ClusterAccess { cluster: cluster("prod-eu").id, principal: "arn:somebody".to_owned(), managed }
+}
+
+fn withdrawal(policy: &str) -> Change {
+    let role = trusted();
+    Change::WithdrawTrust {
+        role: role.arn,
+        role_id: role.id,
+        policy_before: role.trust_policy,
+        policy: policy.to_owned(),
+    }
+}
+
+#[test]
+fn all_that_podgrant_made_goes_at_the_word_of_a_person_alone() {
+    let approved = by_a_person(plan_of(everything()), &installed());
+    assert_eq!((approved.changes(), approved.findings()), (everything().as_slice(), [].as_slice()));
+    let limits = Limits { deletions: 100, share: 1.0, ..Limits::default() };
+    let approved = guard(plan_of(everything()), &installed(), &limits);
+    assert_eq!(approved.changes(), []);
+    assert!(approved.findings().iter().all(|finding| finding.reason.starts_with("only a person")));
+    // What else goes is held to the limits as ever.
+    let other = ours(&role("b"), "other", "a/b@_");
+    let mut view = installed();
+    view.associations.push(other.clone());
+    let agentless = everything().into_iter().filter(|change| !matches!(change, Change::RemoveAgent { .. }));
+    let approved = by_a_person(plan_of(agentless.chain([revoke(&other)])), &view);
+    assert_eq!(approved.changes().len(), 4);
+    assert!(!approved.changes().contains(&revoke(&other)));
+}
+
+/// Each condition by itself: what is withheld, of [`everything`] or of other changes, in [`installed`] or another view.
+#[test]
+fn each_thing_that_podgrant_made_has_its_own_conditions() {
+    type Case = (&'static str, fn(&mut Vec<Change>, &mut Snapshot));
+    let cases: [Case; 16] = [
+        ("as it is", |_, _| {}),
+        ("an unmarked association", |changes, _| {
+            let association = foreign("other", "x/y");
+            changes.push(Change::Revoke { association, reason: RevokeReason::Uninstalled });
+        }),
+        ("somebody's agent", |changes, _| {
+            changes[1] = Change::RemoveAgent {
+                cluster: cluster("prod-eu").id,
+                agent: agent(false),
+                reason: AgentRemoval::Uninstalled,
+            };
+        }),
+        ("somebody's access entry", |changes, _| {
+            changes[2] = Change::RemoveAccessEntry { entry: entry(false) };
+        }),
+        ("a policy without what is not ours", |changes, _| {
+            changes[3] = withdrawal(&format!("{{\"Statement\":[{}]}}", statement_of_ours(1)));
+        }),
+        ("a policy with one of ours left", |changes, _| {
+            changes[3] = withdrawal(&format!("{{\"Statement\":[{FOREIGN},{}]}}", statement_of_ours(2)));
+        }),
+        ("a role that is not in view", |_, view| view.roles.clear()),
+        ("a role made again", |_, view| {
+            let again = trusted().made_again();
+            view.roles.insert(again.arn.clone(), again);
+        }),
+        ("another trust policy", |_, view| {
+            view.roles.values_mut().for_each(|role| role.trust_policy.push(' '));
+        }),
+        ("a deletion that was begun", |changes, view| {
+            let mark = OrphanMark::new(&trusted(), NOW - 5).with_deletion_begun();
+            let role = view.roles.values_mut().next().unwrap();
+            role.tags.insert("podgrant/orphaned-since".to_owned(), mark.to_string());
+            let (role, reason) = (role.arn.clone(), UnmarkReason::Uninstalled);
+            changes[4] = Change::UnmarkOrphan { role, mark, reason };
+        }),
+        ("an association that stays", |changes, _| drop(changes.remove(0))),
+        ("somebody's association with the role", |_, view| {
+            view.associations.push(foreign("other", "x/y").granting(&trusted()));
+        }),
+        ("somebody's association beside", |_, view| {
+            view.associations.push(foreign("prod-eu", "x/y").granting(&role("b")));
+        }),
+        ("a gap there", |_, view| *view = view.clone().with_gap(Some("prod-eu"))),
+        ("a gap elsewhere", |_, view| *view = view.clone().with_gap(Some("other"))),
+        ("one cluster looked at", |_, view| *view = view.clone().scoped_to_cluster("prod-eu")),
+    ];
+    let mut table = String::new();
+    for (name, changed) in cases {
+        let (mut changes, mut view) = (everything().to_vec(), installed());
+        changed(&mut changes, &mut view);
+        let approved = by_a_person(plan_of(changes), &view);
+        table += &format!("{name}\n");
+        for finding in approved.findings() {
+            table += &format!("    {finding}\n");
+        }
+    }
+    assert_snapshot!(table, @"
+    as it is
+    an unmarked association
+        withheld: eu-west-1/other x/y: association a-otherxy does not carry podgrant's mark
+    somebody's agent
+        withheld: eu-west-1/prod-eu: podgrant did not install this agent
+    somebody's access entry
+        withheld: eu-west-1/prod-eu: podgrant did not make the access entry of arn:somebody
+    a policy without what is not ours
+        withheld: role payments: it would change what is not podgrant's in the trust policy
+    a policy with one of ours left
+        withheld: role payments: it would change what is not podgrant's in the trust policy
+    a role that is not in view
+        withheld: role payments: the role AROAPAYMENTS with this trust policy is not in view
+        withheld: role payments: the role AROAPAYMENTS is not in view, or another has its name
+    a role made again
+        withheld: role payments: the role AROAPAYMENTS with this trust policy is not in view
+        withheld: role payments: the role AROAPAYMENTS is not in view, or another has its name
+    another trust policy
+        withheld: role payments: the role AROAPAYMENTS with this trust policy is not in view
+    a deletion that was begun
+        withheld: role payments: podgrant/orphaned-since = 1970-01-12T13:46:35Z AROAPAYMENTS begun is not a mark that the role has and may lose
+    an association that stays
+        withheld: eu-west-1/prod-eu: podgrant installed it, and associations that stay need it: payments/api (a-prodeupaymentsapi)
+        withheld: role payments: association a-prodeupaymentsapi on eu-west-1/prod-eu stays, and needs it
+    somebody's association with the role
+        withheld: role payments: association a-otherxy of x/y on eu-west-1/other, that podgrant did not make, needs them
+    somebody's association beside
+        withheld: eu-west-1/prod-eu: podgrant installed it, and associations that stay need it: x/y (a-prodeuxy)
+    a gap there
+        withheld: eu-west-1/prod-eu payments/api role payments (payments/api@prod-eu): a partial view deletes nothing: eks:ListPodIdentityAssociations was throttled; it is looked at again when the view is whole
+        withheld: eu-west-1/prod-eu: a partial view deletes nothing: eks:ListPodIdentityAssociations was throttled; it is looked at again when the view is whole
+        withheld: eu-west-1/prod-eu: a partial view deletes nothing: eks:ListPodIdentityAssociations was throttled; it is looked at again when the view is whole
+        withheld: role payments: a partial view deletes nothing: eks:ListPodIdentityAssociations was throttled; it is looked at again when the view is whole
+        withheld: role payments: a partial view deletes nothing: eks:ListPodIdentityAssociations was throttled; it is looked at again when the view is whole
+    a gap elsewhere
+        withheld: role payments: a partial view deletes nothing: eks:ListPodIdentityAssociations was throttled; it is looked at again when the view is whole
+        withheld: role payments: a partial view deletes nothing: eks:ListPodIdentityAssociations was throttled; it is looked at again when the view is whole
+    one cluster looked at
+        withheld: role payments: a partial view deletes nothing: not every role and cluster was looked at; it is looked at again when the view is whole
+        withheld: role payments: a partial view deletes nothing: not every role and cluster was looked at; it is looked at again when the view is whole
+    ");
 }

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Plan};
+use super::{Change, Plan, UnmarkReason};
 use crate::model::{Association, Role, Snapshot};
 use crate::moment::rfc3339;
 use crate::names::{ClusterId, Region, RoleArn};
@@ -248,7 +248,7 @@ impl RoleJudgement<'_> {
             // That its policies may be gone must not be forgotten.
             (_, Some(mark)) if mark.begun => None,
             (fate, Some(mark)) if fate.ends_the_wait() => {
-                let (mark, reason) = (mark.clone(), fate.to_string());
+                let (mark, reason) = (mark.clone(), UnmarkReason::SpokenFor(fate.to_string()));
                 Some(Change::UnmarkOrphan { role: role(), mark, reason })
             }
             _ => None,

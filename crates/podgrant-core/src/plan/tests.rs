@@ -14,6 +14,7 @@ mod patterns;
 mod refusals;
 mod roles;
 mod trust;
+mod uninstall;
 
 const PROD: &str = "payments/api@prod-eu";
 

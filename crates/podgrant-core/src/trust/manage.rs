@@ -93,6 +93,40 @@ pub fn amended(policy: &str, wanted: &Wanted<'_>) -> Result<Option<String>, Stri
     Ok(Some(text))
 }
 
+/// The policy without any statement of ours, and all else to the letter; `None` where it has none of ours.
+///
+/// # Errors
+/// Why the policy is not to be touched.
+pub fn withdrawn(policy: &str) -> Result<Option<String>, String> {
+    let parsed: Value = serde_json::from_str(policy).unwrap_or_default();
+    if !one_or_many(parsed.get("Statement")).into_iter().any(is_ours) {
+        return Ok(None);
+    }
+    let document = Document::read(policy)?;
+    let slices = document.places.windows(2).map(|pair| match pair {
+        [one, next] => policy.get(one.end..next.start).unwrap_or(","),
+        _ => ",",
+    });
+    let mut text = String::with_capacity(policy.len());
+    let (first, last) = (document.places.first(), document.places.last());
+    text.push_str(first.and_then(|first| policy.get(..first.start)).unwrap_or_default());
+    let mut kept = 0;
+    // Each with what stands between it and the one before it.
+    for (separator, (statement, value)) in std::iter::once("").chain(slices).zip(&document.statements) {
+        if !is_ours(value) {
+            text.push_str(if kept == 0 { "" } else { separator });
+            text.push_str(statement);
+            kept += 1;
+        }
+    }
+    text.push_str(last.and_then(|last| policy.get(last.end..)).unwrap_or_default());
+    // A policy has one statement or more (IAM user guide, "Grammar of the IAM JSON policy language").
+    if kept == 0 {
+        return Err("no other statement is in it, and IAM takes no policy without any".to_owned());
+    }
+    Ok(Some(text))
+}
+
 /// Whether two policies differ in statements of ours alone.
 pub fn keeps_what_is_not_ours(before: &str, after: &str) -> bool {
     let rest = |policy: &str| {
@@ -318,6 +352,8 @@ struct Document<'a> {
     /// Where the value of `Statement` stands in it.
     place: Range<usize>,
     statements: Vec<(&'a str, Value)>,
+    /// Where each of them stands.
+    places: Vec<Range<usize>>,
 }
 
 impl<'a> Document<'a> {
@@ -346,17 +382,17 @@ impl<'a> Document<'a> {
             return Err("it has no Statement".to_owned());
         };
         let place = node.place.clone();
-        let places = match node.inside {
+        let places: Vec<Range<usize>> = match node.inside {
             Inside::Elements(nodes) => nodes.into_iter().map(|node| node.place).collect(),
             _ => vec![place.clone()],
         };
         let values = one_or_many(object.get("Statement"));
         let mut statements = Vec::new();
-        for ((place, value), number) in places.into_iter().zip(values).zip(1..) {
+        for ((place, value), number) in places.iter().cloned().zip(values).zip(1..) {
             understand(value).map_err(|problem| format!("its statement {number} {problem}"))?;
             statements.push((text.get(place).ok_or_else(unreadable)?, value.clone()));
         }
-        Ok(Self { text, place, statements })
+        Ok(Self { text, place, statements, places })
     }
 
     /// The text with statements of ours for these conditions, and no others; in doubt,

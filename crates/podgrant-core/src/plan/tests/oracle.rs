@@ -86,7 +86,7 @@ enum StandingDrawn {
 }
 
 #[derive(Debug, Clone)]
-struct World {
+pub(super) struct World {
     roles: Vec<RoleDrawn>,
     /// For each cluster: ready and enrolled.
     open: Vec<bool>,
@@ -104,7 +104,7 @@ struct World {
 /// In place of a place: the last that the role has.
 const WHAT_IT_HOLDS: usize = usize::MAX;
 
-fn world() -> impl Strategy<Value = World> {
+pub(super) fn world() -> impl Strategy<Value = World> {
     let subject = prop_oneof![3 => 0..3_usize, 2 => 3..SUBJECTS.len()];
     let role = (
         prop::bool::weighted(0.8),
@@ -387,7 +387,7 @@ fn old_role(index: usize) -> Role {
     role(ROLES[index])
 }
 
-fn built(world: &World) -> Snapshot {
+pub(super) fn built(world: &World) -> Snapshot {
     let mut view = snapshot([], [], []);
     for (index, drawn) in world.roles.iter().enumerate().filter(|(_, drawn)| drawn.exists) {
         let mut built = old_role(index).born(drawn.born).with(drawn.powers.clone());
@@ -597,6 +597,8 @@ fn apply(changes: &[Change], view: &mut Snapshot) {
                 assert_eq!(view.associations.len(), count - 1, "not there: {change}");
             }
             Change::MarkOrphan { .. }
+            | Change::WithdrawTrust { .. }
+            | Change::RemoveAccessEntry { .. }
             | Change::UnmarkOrphan { .. }
             | Change::DeleteRole { .. }
             | Change::InstallAgent { .. }

@@ -991,7 +991,7 @@ fn only_a_look_at_everything_follows_a_change_of_an_orphan() {
     let changes = [
         Change::DeleteRole { record, mark: mark.clone() },
         Change::MarkOrphan { role: payments().arn, mark: mark.clone() },
-        Change::UnmarkOrphan { role: payments().arn, mark, reason: String::new() },
+        Change::UnmarkOrphan { role: payments().arn, mark, reason: UnmarkReason::SpokenFor(String::new()) },
     ];
     for change in &changes {
         assert_eq!(change.role(), Some(&payments().arn));

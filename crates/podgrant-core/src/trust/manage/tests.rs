@@ -465,6 +465,10 @@ proptest! {
                 prop_assert!(keeps_what_is_not_ours(&policy, &after));
             }
             let _ = subjects(&policy);
+            if let Ok(Some(after)) = withdrawn(&policy) {
+                prop_assert!(keeps_what_is_not_ours(&policy, &after));
+                prop_assert_eq!(withdrawn(&after), Ok(None));
+            }
         }
     }
 
@@ -534,4 +538,52 @@ fn whoever_else_is_let_in_is_told() {
         assert_eq!(let_in(&policy), expected, "{policy}");
     }
     assert!(others_let_in("").is_err());
+}
+
+#[test]
+fn ours_are_withdrawn_and_all_else_stays_to_the_letter() {
+    let foreign = r#"{ "Sid" : "Nodes\u0041", "Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole" }"#;
+    let denied = r#"{"Sid":"PodgrantManagedNot","Effect":"Deny","Principal":{"Service":"pods.eks.amazonaws.com"},"Action":"sts:AssumeRole"}"#;
+    let ours = |number: usize| {
+        format!(
+            r#"{{"Sid":"PodgrantManaged{number}","Effect":"Allow","Principal":{{"Service":"pods.eks.amazonaws.com"}},"Action":["sts:AssumeRole","sts:TagSession"]}}"#
+        )
+    };
+    let (one, two) = (ours(1), ours(2));
+    let cases = [
+        (format!("{{\"Statement\":[{foreign},{one}]}}"), format!("{{\"Statement\":[{foreign}]}}")),
+        (
+            format!("{{\n \"Version\" : \"2012-10-17\",\n\"Statement\": [\n  {one} ,\n  {foreign}\n] }} "),
+            format!("{{\n \"Version\" : \"2012-10-17\",\n\"Statement\": [\n  {foreign}\n] }} "),
+        ),
+        (
+            format!("{{\"Statement\":[ {one},{foreign} ,\t{two}, {denied}]}}"),
+            format!("{{\"Statement\":[ {foreign}, {denied}]}}"),
+        ),
+        (
+            format!("{{\"Statement\":[{foreign},{one} , {two},\n{denied} ],\"Id\":\"x\"}}"),
+            format!("{{\"Statement\":[{foreign},\n{denied} ],\"Id\":\"x\"}}"),
+        ),
+    ];
+    for (policy, left) in cases {
+        assert_eq!(withdrawn(&policy), Ok(Some(left.clone())), "{policy}");
+        assert!(keeps_what_is_not_ours(&policy, &left));
+        assert_eq!(withdrawn(&left), Ok(None));
+    }
+    for none in [
+        format!("{{\"Statement\":{foreign}}}"),
+        format!("{{\"Statement\":[{denied}]}}"),
+        String::new(),
+        "{}".to_owned(),
+    ] {
+        assert_eq!(withdrawn(&none), Ok(None), "{none}");
+    }
+    for (stays, why) in [
+        (format!("{{\"Statement\":{one}}}"), "no other statement"),
+        (format!("{{\"Statement\":[{one}, {two}]}}"), "no other statement"),
+        (format!("{{\"Unknown\":1,\"Statement\":[{foreign},{one}]}}"), "does not know"),
+        (format!("{{\"Id\":\"a\",\"Id\":\"b\",\"Statement\":[{foreign},{one}]}}"), "twice"),
+    ] {
+        assert!(withdrawn(&stays).unwrap_err().contains(why), "{stays}");
+    }
 }

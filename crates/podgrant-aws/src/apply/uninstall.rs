@@ -1,0 +1,81 @@
+//! What podgrant made, taken away whole: each thing is looked at once more, and goes only if it is still podgrant's.
+
+use podgrant_core::model::ClusterAccess;
+use podgrant_core::plan::still_uninstalled;
+use podgrant_core::{Association, Change, ClusterId, Verdict};
+
+use super::{Ended, not_yet};
+use crate::{Aws, AwsError, Meaning};
+
+impl Aws {
+    /// How the removal of an association that was listed ends without it, if it does.
+    pub(super) async fn look_before_uninstall(
+        &self,
+        change: &Change,
+        listed: &Association,
+    ) -> Result<Option<Verdict>, AwsError> {
+        let id = &listed.id;
+        let now = self.describe_association(&listed.cluster, id).await?;
+        Ok(match now {
+            None => Some(dropped(format!("association {id} is gone already"))),
+            Some(now) if now.managed().is_none() => {
+                Some(dropped(format!("association {id} is no longer podgrant's")))
+            }
+            Some(now) if !still_uninstalled(listed, &now) => Some(not_yet(
+                change,
+                format!("association {id} was given to another role since it was listed"),
+            )),
+            Some(_) => None,
+        })
+    }
+
+    /// Removes the agent that podgrant installed, if no association on the cluster needs it.
+    pub(super) async fn uninstall_agent(
+        &self,
+        change: &Change,
+        cluster: &ClusterId,
+    ) -> Result<Ended, AwsError> {
+        let verdict = match self.agent(cluster).await? {
+            None => dropped("the agent is gone already".to_owned()),
+            Some(agent) if !agent.managed => dropped("the agent is no longer podgrant's".to_owned()),
+            Some(_) => match self.list_associations(cluster, None).await?.first() {
+                Some(needing) => {
+                    let who = format!("{} ({})", needing.workload, needing.id);
+                    not_yet(change, format!("looked at once more, {who} needs the agent"))
+                }
+                None => {
+                    self.remove_agent(cluster, false).await?;
+                    Verdict::Done
+                }
+            },
+        };
+        Ok((verdict, None))
+    }
+
+    pub(super) async fn remove_access_entry(&self, entry: &ClusterAccess) -> Result<Ended, AwsError> {
+        let ClusterAccess { cluster, principal, .. } = entry;
+        let verdict = match self.entry_of(cluster, principal).await? {
+            None => dropped("the access entry is gone already".to_owned()),
+            Some(now) if !now.managed => dropped("the access entry is no longer podgrant's".to_owned()),
+            Some(_) => {
+                let eks = &self.region(&cluster.region)?.eks;
+                let deleted = eks
+                    .delete_access_entry()
+                    .cluster_name(cluster.name.as_str())
+                    .principal_arn(principal)
+                    .send()
+                    .await
+                    .map_err(|error| AwsError::of("eks:DeleteAccessEntry", cluster.to_string(), error));
+                match deleted {
+                    Err(error) if !error.is(Meaning::NotFound) => return Err(error),
+                    _ => Verdict::Done,
+                }
+            }
+        };
+        Ok((verdict, None))
+    }
+}
+
+fn dropped(reason: String) -> Verdict {
+    Verdict::Dropped { reason }
+}

@@ -1,0 +1,294 @@
+//! All that podgrant made goes, and nothing else. What carries our mark is ours; what people wrote, and what others
+//! made, stays.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{AgentRemoval, Change, Plan, RevokeReason, UnmarkReason};
+use crate::guard::Approved;
+use crate::model::{Association, Cluster, ClusterStatus, Role, Snapshot};
+use crate::names::{ClusterId, RoleArn, Workload};
+use crate::orphan::OrphanMark;
+use crate::outcome::{Finding, FindingKind};
+use crate::subject::ClusterSelector;
+use crate::tags::{RoleTags, TagKeys};
+use crate::trust::manage::withdrawn;
+use crate::trust::{TrustPolicy, Use};
+
+/// Where the roles of podgrant's functions are, by CloudFormation and by Terraform (`infra`).
+const STACK_PATH: &str = "/podgrant/";
+
+/// How many of many are named.
+const NAMED: usize = 10;
+
+/// Plans that nothing of podgrant's is left, on the clusters in scope and, where every cluster is, on roles.
+///
+/// It counts for opted-out clusters too: a cluster that is to leave podgrant's care opts out first, or its associations
+/// are made again.
+pub fn plan_uninstall(snapshot: &Snapshot, keys: &TagKeys) -> Plan {
+    let mut plan = Plan::default();
+    let ours = snapshot.associations.iter().filter(|association| association.managed().is_some());
+    plan.changes.extend(ours.map(|association| Change::Revoke {
+        association: association.clone(),
+        reason: RevokeReason::Uninstalled,
+    }));
+    plan.findings.extend(snapshot.clusters.values().filter(|cluster| is_going(cluster)).map(|cluster| {
+        let reason = format!("the cluster is {}: what is on it goes with it", cluster.status);
+        finding(FindingKind::ClusterNotReady, None, Some(&cluster.id), reason)
+    }));
+    for (cluster, agent) in snapshot.agents.iter().filter(|(_, agent)| agent.managed) {
+        match agent_needed(cluster, snapshot, |association| association.managed().is_some()) {
+            _ if agent.status == "DELETING" => {}
+            Some(why) => plan.findings.push(finding(FindingKind::AgentKept, None, Some(cluster), why)),
+            None => plan.changes.push(Change::RemoveAgent {
+                cluster: cluster.clone(),
+                agent: agent.clone(),
+                reason: AgentRemoval::Uninstalled,
+            }),
+        }
+    }
+    let entries = snapshot.access_entries.iter().filter(|entry| entry.managed);
+    plan.changes.extend(entries.map(|entry| Change::RemoveAccessEntry { entry: entry.clone() }));
+    // Whoever looks at one cluster can't tell what the others need of a role.
+    if snapshot.scope.clusters.is_none() {
+        snapshot.roles.values().for_each(|role| plan_role(role, snapshot, keys, &mut plan));
+    }
+    plan
+}
+
+fn plan_role(role: &Role, snapshot: &Snapshot, keys: &TagKeys, plan: &mut Plan) {
+    let found = |kind, reason| finding(kind, Some(&role.arn), None, reason);
+    let kept = |why| found(FindingKind::TrustPolicy, format!("podgrant's statements stay: {why}"));
+    match withdrawn(&role.trust_policy) {
+        Ok(None) => {}
+        Ok(Some(policy)) => match trust_needed(role, &policy, snapshot, keys) {
+            Some(why) => plan.findings.push(kept(why)),
+            None => plan.changes.push(Change::WithdrawTrust {
+                role: role.arn.clone(),
+                role_id: role.id.clone(),
+                policy_before: role.trust_policy.clone(),
+                policy,
+            }),
+        },
+        Err(why) => plan.findings.push(kept(why)),
+    }
+    let (tags, _) = RoleTags::parse(keys, &role.tags);
+    let key = keys.key(OrphanMark::KEY);
+    match tags.orphaned_since {
+        None => plan.findings.extend(tags.damaged_mark.map(|problem| {
+            found(FindingKind::FalseOrphanMark, format!("{problem}; podgrant did not write it, and leaves it"))
+        })),
+        Some(mark) if !mark.is_of(role, snapshot.observed_at) => plan.findings.push(found(
+            FindingKind::FalseOrphanMark,
+            format!("tag {key}: {mark} is not this role's own; podgrant did not write it, and leaves it"),
+        )),
+        // That policies of it may be gone must not be forgotten.
+        Some(mark) if mark.begun => plan.findings.push(found(
+            FindingKind::HalfDeletedRole,
+            format!(
+                "its deletion was begun, so policies of it may be missing, and its tag {key} stays to say so: give them \
+                 back, or delete the role, and then take the tag off by hand"
+            ),
+        )),
+        Some(mark) => plan.changes.push(Change::UnmarkOrphan {
+            role: role.arn.clone(),
+            mark,
+            reason: UnmarkReason::Uninstalled,
+        }),
+    }
+}
+
+fn finding(
+    kind: FindingKind,
+    role: Option<&RoleArn>,
+    cluster: Option<&ClusterId>,
+    reason: String,
+) -> Finding {
+    Finding { kind, role: role.cloned(), cluster: cluster.cloned(), workload: None, grant: None, reason }
+}
+
+/// Whether a cluster takes what is on it along.
+fn is_going(cluster: &Cluster) -> bool {
+    cluster.status == ClusterStatus::Deleting
+}
+
+/// Who needs the agent of a cluster, once the associations that `goes` says are gone.
+pub(crate) fn agent_needed(
+    cluster: &ClusterId,
+    snapshot: &Snapshot,
+    goes: impl Fn(&Association) -> bool,
+) -> Option<String> {
+    let staying = snapshot.associations.iter().filter(|association| association.cluster == *cluster);
+    let staying: BTreeSet<String> = staying
+        .filter(|association| !goes(association))
+        .map(|association| format!("{} ({})", association.workload, association.id))
+        .collect();
+    if staying.is_empty() {
+        return None;
+    }
+    let named: Vec<&str> = staying.iter().take(NAMED).map(String::as_str).collect();
+    let more = staying.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Some(format!("podgrant installed it, and associations that stay need it: {}{more}", named.join(", ")))
+}
+
+/// Who needs podgrant's statements in a role's trust policy, when nothing of podgrant's is left on the clusters in view.
+/// `policy` is what would be left.
+pub(crate) fn trust_needed(role: &Role, policy: &str, snapshot: &Snapshot, keys: &TagKeys) -> Option<String> {
+    let (tags, _) = RoleTags::parse(keys, &role.tags);
+    let elsewhere = tags.grants.iter().find(|grant| {
+        matches!(&grant.subject.clusters, ClusterSelector::RegionAndName(region, _) if !snapshot.looks_at(region))
+    });
+    if let Some(grant) = elsewhere {
+        return Some(format!(
+            "its grant {} names a region that is not looked at; name that region too, with --region",
+            grant.subject
+        ));
+    }
+    let opaque = |association: &&Association| association.mark.is_none() && association.record.is_none();
+    if let Some(association) = snapshot.associations.iter().find(opaque) {
+        return Some(format!(
+            "which role association {} on {} has was not read",
+            association.id, association.cluster
+        ));
+    }
+    let (before, after) = (TrustPolicy::read(&role.trust_policy), TrustPolicy::read(policy));
+    let staying = snapshot.associations.iter().filter(|association| association.managed().is_none());
+    let mut needing =
+        staying.filter(|association| association.roles().contains(role.arn.as_str())).filter(|association| {
+            let usage = Use {
+                account: role.arn.account(),
+                session_tags_off: association.record.as_ref().map(|record| record.session_tags_off),
+                place: snapshot.clusters.get(&association.cluster).zip(Some(&association.workload)),
+            };
+            before.allows(&usage).is_ok() && after.allows(&usage).is_err()
+        });
+    needing.next().map(|association| {
+        format!(
+            "association {} of {} on {}, that podgrant did not make, needs them",
+            association.id, association.workload, association.cluster
+        )
+    })
+}
+
+/// Whether an association that was listed is still the one to be taken away: podgrant's own, for the same service
+/// account, and of the very role that was listed, by its unique id. What the role's tags say by now makes no difference.
+pub fn still_uninstalled(listed: &Association, now: &Association) -> bool {
+    let role = |association: &Association| {
+        association.managed().map(|mark| (mark.role_arn.clone(), mark.role_id.clone()))
+    };
+    let place = |association: &Association| {
+        (association.cluster.clone(), association.id.clone(), association.workload.clone())
+    };
+    role(now).is_some() && role(now) == role(listed) && place(now) == place(listed)
+}
+
+/// What a person types so that all of it goes: it names what was listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmation {
+    text: String,
+    /// The same in full.
+    or: Option<String>,
+}
+
+impl Confirmation {
+    /// For one cluster its name, with its region or without; for the fleet how much goes, so that what was counted is
+    /// what is confirmed.
+    pub fn of(cluster: Option<&ClusterId>, approved: &Approved) -> Self {
+        match cluster {
+            Some(cluster) => Self { text: cluster.name.to_string(), or: Some(cluster.to_string()) },
+            None => Self { text: format!("remove {}", approved.changes().len()), or: None },
+        }
+    }
+
+    pub fn is_given_by(&self, typed: &str) -> bool {
+        typed == self.text || self.or.as_deref() == Some(typed)
+    }
+}
+
+impl fmt::Display for Confirmation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Something that has to do with podgrant and stays, for podgrant did not make it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Left {
+    pub cluster: Option<ClusterId>,
+    pub thing: LeftThing,
+    pub role: Option<RoleArn>,
+    pub workload: Option<Workload>,
+    /// What it is, and whose.
+    pub told: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeftThing {
+    /// A role of podgrant's own functions: as long as they run, they make everything again.
+    Stack,
+    /// Tags by which people ask for grants.
+    RoleTags,
+    /// Tags by which people say how a cluster is to be treated.
+    ClusterTags,
+    Association,
+    Agent,
+}
+
+/// What stays, sorted.
+pub fn left(snapshot: &Snapshot, keys: &TagKeys) -> Vec<Left> {
+    let mut left = Vec::new();
+    for role in snapshot.roles.values() {
+        let about = |thing, told| Left {
+            cluster: None,
+            thing,
+            role: Some(role.arn.clone()),
+            workload: None,
+            told: format!("role {}  {told}", role.arn.role_name()),
+        };
+        if role.arn.path() == STACK_PATH {
+            left.push(about(LeftThing::Stack, "of podgrant's own functions: a stack is deployed".to_owned()));
+        }
+        let mark = keys.key(OrphanMark::KEY);
+        let asked: Vec<&str> =
+            role.tags.keys().filter(|key| keys.owns(key) && **key != mark).map(String::as_str).collect();
+        if !asked.is_empty() {
+            left.push(about(LeftThing::RoleTags, format!("tags {}", asked.join(", "))));
+        }
+    }
+    for cluster in snapshot.clusters.values().filter(|cluster| snapshot.scope.holds_cluster(&cluster.id)) {
+        let tags = cluster.tags.iter().filter(|(key, _)| keys.owns(key));
+        let tags: Vec<String> = tags.map(|(key, value)| format!("{key} = {value}")).collect();
+        if !tags.is_empty() {
+            left.push(on(&cluster.id, LeftThing::ClusterTags, format!("tags {}", tags.join(", "))));
+        }
+    }
+    let foreign = snapshot.associations.iter().filter(|association| association.managed().is_none());
+    left.extend(foreign.map(|association| {
+        let whose = match &association.owner {
+            Some(owner) => format!("of {}", owner.splitn(6, ':').last().unwrap_or(owner)),
+            None => "made by somebody else".to_owned(),
+        };
+        Left {
+            workload: Some(association.workload.clone()),
+            ..on(
+                &association.cluster,
+                LeftThing::Association,
+                format!("{}  association {}, {whose}", association.workload, association.id),
+            )
+        }
+    }));
+    let others = snapshot.agents.iter().filter(|(_, agent)| !agent.managed);
+    left.extend(others.map(|(cluster, agent)| {
+        on(cluster, LeftThing::Agent, format!("agent {}, not installed by podgrant", agent.version))
+    }));
+    left.sort();
+    left
+}
+
+fn on(cluster: &ClusterId, thing: LeftThing, told: String) -> Left {
+    Left { cluster: Some(cluster.clone()), thing, role: None, workload: None, told }
+}
