@@ -5,6 +5,7 @@ use podgrant_tests::fake::{Cluster, Role};
 use crate::listing::fleet;
 use crate::person::{Person, US, role};
 use crate::planning::busy;
+use crate::uninstalling::installed;
 use crate::verifying::verifier;
 
 /// Whether a document shows these lines, in this order.
@@ -41,6 +42,8 @@ async fn the_documents_show_what_is_put_out() {
     shown_in("README.md", &explained);
 
     shown_in("docs/cli.md", &verifier().await.0.types("verify --cluster prod-eu --yes", "").await.out);
+    let person = installed().await;
+    shown_in("docs/cli.md", &person.types("uninstall --confirm 'remove 7'", "").await.out);
 
     let person = Person::new().await;
     person.aws.add_cluster(Cluster::named("prod-us").region(US).tag("env", "prod"));

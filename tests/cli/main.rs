@@ -11,4 +11,5 @@ mod person;
 mod planning;
 mod reporting;
 mod trouble;
+mod uninstalling;
 mod verifying;

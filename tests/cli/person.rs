@@ -136,7 +136,7 @@ impl Person {
         }
     }
 
-    /// Types a command, and these answers.
+    /// Types a command, and these answers. What stands between single quotes is one word.
     pub async fn types(&self, command: &str, answers: &str) -> Said {
         let sdk = self.sdk().await;
         let (mut out, mut errors) = (Vec::new(), Vec::new());
@@ -168,7 +168,11 @@ impl Person {
                 Box::pin(async {})
             },
         };
-        let arguments = std::iter::once("podgrant").chain(command.split(' ')).map(OsString::from);
+        let words = command.split('\'').enumerate().flat_map(|(number, part)| match number % 2 {
+            0 => part.split(' ').filter(|word| !word.is_empty()).collect(),
+            _ => vec![part],
+        });
+        let arguments = std::iter::once("podgrant").chain(words).map(OsString::from);
         let code = podgrant_cli::run(arguments, Surroundings { streams, outside }).await;
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Said { code, out: text(out), errors: text(errors) }

@@ -123,6 +123,16 @@ pub enum Command {
         #[command(flatten)]
         consent: Consent,
     },
+    /// Take away all that podgrant made, and nothing else: it is listed first, and goes when it was confirmed by name or
+    /// number
+    Uninstall {
+        /// Only what is on this cluster: it leaves podgrant's care, and roles stay as they are
+        #[arg(long, value_name = "[REGION/]CLUSTER")]
+        cluster: Option<ClusterArgument>,
+        /// Do not ask: this is what a person would type, the cluster's name, or for the fleet `remove N`, with N as listed
+        #[arg(long, value_name = "TEXT")]
+        confirm: Option<String>,
+    },
     /// Grant a role to service accounts: write its tags
     Grant {
         #[command(flatten)]

@@ -11,4 +11,5 @@ mod prepare;
 pub mod report;
 pub mod revoke;
 mod tags;
+pub mod uninstall;
 pub mod verify;

@@ -25,7 +25,7 @@ pub use exit::Exit;
 pub use surroundings::{Hands, KubernetesHands, Outside, Streams, Surroundings, Terminal};
 
 use arguments::{Arguments, Asked, Command};
-use commands::{apply, completions, explain, grant, list, man, plan, report, revoke, verify};
+use commands::{apply, completions, explain, grant, list, man, plan, report, revoke, uninstall, verify};
 use problem::Problem;
 use session::Session;
 use ui::Ui;
@@ -108,6 +108,9 @@ async fn with_aws<'a>(
             // clap wants one.
             None => ready(Ok(Exit::Usage)).boxed_local(),
         },
+        Command::Uninstall { cluster, confirm } => {
+            uninstall::run(&mut session, cluster.as_ref(), confirm.as_deref()).boxed_local()
+        }
         Command::Grant { subjects, label, consent, waiting } => {
             grant::run(&mut session, subjects, label.as_deref(), consent, waiting).boxed_local()
         }

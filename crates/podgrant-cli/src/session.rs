@@ -106,6 +106,11 @@ impl<'a> Session<'a> {
         (self.outside.interrupted)()
     }
 
+    /// Where to show what is done, and whether the person wants it to end: both at once.
+    pub fn at_work(&mut self) -> (&mut Ui<'a>, &dyn Fn() -> bool) {
+        (&mut self.ui, self.outside.interrupted)
+    }
+
     pub async fn pause(&self, seconds: u64) {
         (self.outside.pause)(Duration::from_secs(seconds)).await;
     }

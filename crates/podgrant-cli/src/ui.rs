@@ -134,11 +134,17 @@ impl<'a> Ui<'a> {
 
     /// Asks, and takes nothing but `yes` for a yes.
     pub fn agrees(&mut self, question: &str) -> bool {
+        self.asks(&format!("{question} Only yes is a yes: ")) == "yes"
+    }
+
+    /// Asks, and returns what was typed; nothing where nothing could be read.
+    pub fn asks(&mut self, question: &str) -> String {
         self.clear_progress();
-        let _ = write!(self.errors, "{question} Only yes is a yes: ");
+        let _ = write!(self.errors, "{question}");
         let _ = self.errors.flush();
         let mut answer = String::new();
-        self.answers.read_line(&mut answer).is_ok() && answer.trim() == "yes"
+        let read = self.answers.read_line(&mut answer);
+        read.map(|_| answer.trim().to_owned()).unwrap_or_default()
     }
 
     pub fn look(&self, look: Look, text: &str) -> String {

@@ -103,8 +103,8 @@ fn limits(limits: &Limits) -> String {
 
 /// What came of it.
 #[derive(Default)]
-struct CarriedOut {
-    outcomes: Vec<Outcome>,
+pub(super) struct CarriedOut {
+    pub(super) outcomes: Vec<Outcome>,
     findings: Vec<FindingShape>,
     waiting: Vec<String>,
     /// Something was not done, or is still to come.
@@ -183,7 +183,11 @@ async fn as_mended(
 }
 
 impl CarriedOut {
-    fn add(&mut self, session: &mut Session<'_>, outcomes: Vec<Outcome>) {
+    pub(super) fn failed(&self) -> bool {
+        self.failed
+    }
+
+    pub(super) fn add(&mut self, session: &mut Session<'_>, outcomes: Vec<Outcome>) {
         for outcome in &outcomes {
             let (word, reason) = told(&outcome.verdict);
             let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
@@ -196,7 +200,7 @@ impl CarriedOut {
         self.outcomes.extend(outcomes);
     }
 
-    fn summed_up(&self, session: &mut Session<'_>) {
+    pub(super) fn summed_up(&self, session: &mut Session<'_>) {
         for reason in &self.waiting {
             session.ui.show(&format!(". {reason}; run it again after a while"));
         }

@@ -22,6 +22,14 @@ pub struct About {
     regions: Vec<String>,
 }
 
+impl About {
+    /// One cluster, or the fleet.
+    pub fn cluster(session: &Session<'_>, cluster: Option<&ClusterId>) -> Self {
+        let regions = session.config.regions.iter().map(ToString::to_string).collect();
+        Self { role: None, cluster: cluster.map(ToString::to_string), regions }
+    }
+}
+
 /// Looks at all of it, with each function that has a say.
 pub async fn prepare(
     session: &mut Session<'_>,
@@ -31,8 +39,7 @@ pub async fn prepare(
     if looks.thorough {
         session.config.drift_rounds = 1;
     }
-    let regions = session.config.regions.iter().map(ToString::to_string).collect();
-    let mut about = About { role: None, cluster: None, regions };
+    let mut about = About::cluster(session, None);
     let prepared = match (&target.role, &target.cluster) {
         (Some(role), _) => {
             about.role = Some(role_name(role).to_owned());
