@@ -64,11 +64,18 @@ async fn a_service_account_is_explained_link_by_link() {
 async fn the_doctor_names_causes_and_a_script_sees_that_there_are_some() {
     let person = fleet().await;
     insta::assert_snapshot!(person.story("doctor", "").await, @"
-    cluster eu-west-1/prod-eu: 1 wrong
-      1.  to be taken away: - eu-west-1/prod-eu again/app role again (role deleted and made again)
+    cluster eu-west-1/prod-eu: 2 wrong
+      1.  the role is gone, and podgrant takes the association away: old/app role deleted
+          (a-000000000000002)
+          → see whether clean-up-orphans runs, or run podgrant apply; or make the role again
+      2.  to be taken away: - eu-west-1/prod-eu again/app role again (role deleted and made again)
 
-    cluster us-east-1/prod-us: 1 wrong
-      1.  the cluster has no add-on eks-pod-identity-agent
+    cluster us-east-1/prod-us: 2 wrong
+      1.  the role is gone, and the association is not podgrant's: reports/nightly role terraformed
+          (a-000000000000005)
+          → whoever makes a role of that name gives it to these pods: delete the association, or make
+          the role
+      2.  the cluster has no add-on eks-pod-identity-agent
           → podgrant's install-agent makes it; by hand: aws eks create-addon --cluster-name prod-us
           --addon-name eks-pod-identity-agent
     ---- exit 2

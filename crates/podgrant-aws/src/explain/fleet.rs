@@ -63,8 +63,11 @@ impl Aws {
         let (mut inside, mut node_roles) = (BTreeMap::new(), BTreeMap::new());
         for one in seen {
             match one.associations {
-                // What a grant wants and the index does not know is described.
-                Ok(listed) => self.know_wanted(listed, one.index, |_| false, &mut snapshot, || false).await,
+                // What the index does not know is described: which role others gave shows nowhere else.
+                Ok(listed) => {
+                    let index = one.index.unwrap_or_default();
+                    self.know(listed, &index, false, &mut snapshot, |_| true, |_| false, || false).await;
+                }
                 Err(error) => snapshot.gaps.push(gap(Some(one.id.clone()), &error)),
             }
             match one.agent {

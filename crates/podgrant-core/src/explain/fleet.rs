@@ -10,7 +10,7 @@ use super::pods::{faults_of, lacking};
 use crate::agent::pods::AgentPods;
 use crate::guardrails::Guardrails;
 use crate::model::{Cluster, Snapshot};
-use crate::names::ClusterId;
+use crate::names::{ClusterId, RoleArn};
 use crate::outcome::{Finding, FindingKind};
 use crate::plan::{Change, Plan, plan_grants};
 use crate::tags::{RoleTags, TagKeys};
@@ -137,9 +137,45 @@ impl Fleet<'_> {
                 "podgrant's next pass does so, or podgrant apply",
             ));
         }
+        links.extend(self.dangling(cluster));
         let standing = self.evidence.snapshot.associations.iter();
         let count = standing.filter(|association| association.cluster == cluster.id).count();
         links.push(Link::right(KIND, format!("{count} stand")));
+        links
+    }
+
+    /// Associations whose role is not there: podgrant's, that go, and those of others, that nobody takes away.
+    fn dangling(&self, cluster: &Cluster) -> Vec<Link> {
+        const KIND: LinkKind = LinkKind::Association;
+        let snapshot = &self.evidence.snapshot;
+        // Without a role in view none is known to be gone.
+        let here = snapshot
+            .associations
+            .iter()
+            .filter(|association| association.cluster == cluster.id && !snapshot.roles.is_empty());
+        let (mut going, mut staying) = (Vec::new(), Vec::new());
+        for association in here {
+            let recorded = association.record.as_ref().and_then(|record| record.role_arn.parse().ok());
+            let role: Option<RoleArn> =
+                recorded.or_else(|| association.mark.as_ref().map(|mark| mark.role_arn.clone()));
+            let Some(role) = role.filter(|role| !snapshot.roles.contains_key(role)) else { continue };
+            let told = format!("{} role {} ({})", association.workload, role.role_name(), association.id);
+            if association.managed().is_some() { &mut going } else { &mut staying }.push(told);
+        }
+        let mut links = Vec::new();
+        if !going.is_empty() {
+            let told =
+                format!("the role is gone, and podgrant takes the association away: {}", some(&going, "; "));
+            let remedy = "see whether clean-up-orphans runs, or run podgrant apply; or make the role again";
+            links.push(Link::broken(KIND, Fault::NoRole, told, remedy));
+        }
+        if !staying.is_empty() {
+            let told =
+                format!("the role is gone, and the association is not podgrant's: {}", some(&staying, "; "));
+            let remedy = "whoever makes a role of that name gives it to these pods: delete the association, or make the \
+                          role";
+            links.push(Link::broken(KIND, Fault::NoRole, told, remedy));
+        }
         links
     }
 
