@@ -5,6 +5,7 @@ use podgrant_tests::fake::{Cluster, Role};
 use crate::listing::fleet;
 use crate::person::{Person, US, role};
 use crate::planning::busy;
+use crate::restarting::{inside, motley};
 use crate::uninstalling::installed;
 use crate::verifying::verifier;
 
@@ -44,6 +45,11 @@ async fn the_documents_show_what_is_put_out() {
     shown_in("docs/cli.md", &verifier().await.0.types("verify --cluster prod-eu --yes", "").await.out);
     let person = installed().await;
     shown_in("docs/cli.md", &person.types("uninstall --confirm 'remove 7'", "").await.out);
+    let (person, _) = motley().await;
+    shown_in("docs/cli.md", &person.types("restart", "").await.out);
+    let (person, _) = inside().await;
+    let command = "restart payments/api@prod-eu --apply --yes --wait";
+    shown_in("docs/cli.md", &person.types(command, "").await.out);
 
     let person = Person::new().await;
     person.aws.add_cluster(Cluster::named("prod-us").region(US).tag("env", "prod"));

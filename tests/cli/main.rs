@@ -10,6 +10,7 @@ mod listing;
 mod person;
 mod planning;
 mod reporting;
+mod restarting;
 mod trouble;
 mod uninstalling;
 mod verifying;

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::{BufRead, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use podgrant_core::Mark;
 use podgrant_core::TagKeys;
 use podgrant_runtime::Clock;
 use podgrant_tests::fake::{Addon, Association, Cluster, FakeAws, Role};
+use podgrant_tests::fake_kubernetes::FakeKubernetes;
 
 /// 2026-03-02T10:15:30Z, when time begins.
 pub const NOW: i64 = 1_772_446_530;
@@ -34,6 +36,10 @@ pub struct Person {
     now: Arc<AtomicI64>,
     /// What happens while a command waits.
     pub meanwhile: Meanwhile,
+    /// What happens while a question stands.
+    pub asked: Option<Box<dyn Fn()>>,
+    /// What is inside prod-eu.
+    pub kubernetes: Option<FakeKubernetes>,
     /// How often it is asked for Ctrl-C before there is one.
     pub patience: Cell<u32>,
     /// What the person's hands are in clusters.
@@ -44,6 +50,31 @@ pub struct Person {
 
 /// Is told the seconds that passed.
 type Meanwhile = Box<dyn Fn(&FakeAws, i64)>;
+
+/// What a person types, after a while.
+struct Typed<'a> {
+    text: &'a [u8],
+    before: Option<&'a dyn Fn()>,
+}
+
+impl Read for Typed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.text.read(buffer)
+    }
+}
+
+impl BufRead for Typed<'_> {
+    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
+        if let Some(before) = self.before.take() {
+            before();
+        }
+        self.text.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.text.consume(amount);
+    }
+}
 
 /// How a command ended, and what it said.
 pub struct Said {
@@ -66,6 +97,8 @@ impl Person {
             variables: [("PODGRANT_REGIONS", "eu-west-1,us-east-1".to_owned())].into(),
             credentials: Some(Credentials::new("AKIDPERSON", "no-secret", None, None, "cli")),
             now: Arc::new(AtomicI64::new(NOW)),
+            kubernetes: None,
+            asked: None,
             meanwhile: Box::new(|_, _| {}),
             patience: Cell::new(u32::MAX),
             hands: Arc::new(KubernetesHands),
@@ -82,6 +115,8 @@ impl Person {
             credentials: self.credentials.clone(),
             endpoint: self.endpoint.clone(),
             now: Arc::new(AtomicI64::new(self.now.load(Ordering::Relaxed) + seconds)),
+            kubernetes: None,
+            asked: None,
             meanwhile: Box::new(|_, _| {}),
             patience: Cell::new(u32::MAX),
             hands: Arc::clone(&self.hands),
@@ -144,7 +179,7 @@ impl Person {
         let streams = Streams {
             out: &mut out,
             errors: &mut errors,
-            answers: &mut answers.as_bytes(),
+            answers: &mut Typed { text: answers.as_bytes(), before: self.asked.as_deref() },
             terminal: self.terminal,
         };
         let outside = Outside {
@@ -157,6 +192,7 @@ impl Person {
             lookout: None,
             onlooker: self.onlooker.clone(),
             hands: Arc::clone(&self.hands),
+            roller: self.kubernetes.as_ref().map(FakeKubernetes::roller),
             interrupted: &|| {
                 self.patience.set(self.patience.get().saturating_sub(1));
                 self.patience.get() == 0

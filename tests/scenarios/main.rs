@@ -20,6 +20,7 @@ mod kubernetes;
 mod orphans;
 mod patterns;
 mod races;
+mod restarting;
 mod roles;
 mod standing;
 mod sweeps;

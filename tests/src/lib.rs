@@ -7,6 +7,7 @@
 
 pub mod endpoint;
 pub mod fake;
+pub mod fake_kubernetes;
 pub mod fleet;
 pub mod local_aws;
 pub mod local_kubernetes;

@@ -341,6 +341,60 @@ impl LocalKubernetes {
         Ok(())
     }
 
+    /// Makes an object of a namespace, or brings it to this.
+    pub async fn put_object(&self, object: &Value) -> Result<()> {
+        let (api, name) = self.api_of(object)?;
+        api.patch(&name, &PatchParams::apply("podgrant-tests").force(), &Patch::Apply(object)).await?;
+        Ok(())
+    }
+
+    /// Brings an object's status to this, in its controller's place.
+    pub async fn report(&self, object: &Value, status: &Value) -> Result<()> {
+        let (api, name) = self.api_of(object)?;
+        let patch = Patch::Merge(json!({"status": status}));
+        api.patch_status(&name, &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
+    /// An object as it stands.
+    pub async fn object(&self, object: &Value) -> Result<Value> {
+        let (api, name) = self.api_of(object)?;
+        Ok(serde_json::to_value(api.get(&name).await?)?)
+    }
+
+    fn api_of(&self, object: &Value) -> Result<(Api<DynamicObject>, String)> {
+        let read: DynamicObject = serde_json::from_value(object.clone())?;
+        let kind = GroupVersionKind::try_from(&read.types.context("an object without a kind")?)?;
+        let namespace = read.metadata.namespace.context("an object without a namespace")?;
+        let api = Api::namespaced_with(self.client()?, &namespace, &ApiResource::from_gvk(&kind));
+        Ok((api, read.metadata.name.context("an object without a name")?))
+    }
+
+    /// Waits until a namespace has so many pods, all of them of this template's annotation where one is named, and reports
+    /// them ready in the kubelets' place.
+    pub async fn run_pods(&self, namespace: &str, count: usize, annotation: Option<&str>) -> Result<()> {
+        let pods: Api<Pod> = Api::namespaced(self.client()?, namespace);
+        let ready =
+            json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+        wait_for(&format!("{count} pods in {namespace}"), LIMIT, || async {
+            let found = pods.list(&ListParams::default()).await?.items;
+            for pod in &found {
+                let name = pod.metadata.name.clone().unwrap_or_default();
+                match pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(&ready)).await {
+                    // It went meanwhile.
+                    Err(kube::Error::Api(status)) if status.code == 404 => {}
+                    reported => drop(reported?),
+                }
+            }
+            let is_wanted = |pod: &Pod| {
+                let annotations = pod.metadata.annotations.as_ref();
+                annotation.is_none_or(|wanted| annotations.is_some_and(|known| known.contains_key(wanted)))
+            };
+            Ok((found.len() == count && found.iter().all(is_wanted)).then_some(()))
+        })
+        .await
+    }
+
     /// Takes away what [`apply`](Self::apply) made, if it is there.
     pub async fn unapply(&self, file: &str) -> Result<()> {
         for (resource, object) in documents(file)? {

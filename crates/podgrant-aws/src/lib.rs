@@ -24,6 +24,7 @@ pub mod http;
 mod kubernetes;
 mod observe;
 mod publish;
+mod restart;
 mod roles;
 mod verify;
 
@@ -33,6 +34,7 @@ pub use explain::{Explanation, Onlooker};
 pub use kubernetes::Lookout;
 pub use observe::View;
 pub use publish::{BusEvent, DelayedMessage};
+pub use restart::{Restarts, Rolled, Roller};
 
 /// How many calls run side by side: EKS's and IAM's unpublished limits are low
 /// (assume 5 to 10 calls a second).

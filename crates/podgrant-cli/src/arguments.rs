@@ -123,6 +123,22 @@ pub enum Command {
         #[command(flatten)]
         consent: Consent,
     },
+    /// List the workloads with pods that must be made anew to get their credentials, and have Kubernetes do so
+    Restart {
+        /// namespace/service-account@cluster [default: every cluster of the fleet]
+        #[arg(value_parser = Asked::service_account)]
+        account: Option<Asked>,
+        /// One cluster, as a whole
+        #[arg(long, value_name = "[REGION/]CLUSTER", conflicts_with = "account", value_parser = Asked::cluster)]
+        cluster: Option<Asked>,
+        /// Ask, and roll them as kubectl rollout restart does
+        #[arg(long)]
+        apply: bool,
+        #[command(flatten)]
+        consent: Consent,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
     /// Take away all that podgrant made, and nothing else: it is listed first, and goes when it was confirmed by name or
     /// number
     Uninstall {

@@ -9,6 +9,7 @@ pub mod man;
 pub mod plan;
 mod prepare;
 pub mod report;
+pub mod restart;
 pub mod revoke;
 mod tags;
 pub mod uninstall;

@@ -25,7 +25,9 @@ pub use exit::Exit;
 pub use surroundings::{Hands, KubernetesHands, Outside, Streams, Surroundings, Terminal};
 
 use arguments::{Arguments, Asked, Command};
-use commands::{apply, completions, explain, grant, list, man, plan, report, revoke, uninstall, verify};
+use commands::{
+    apply, completions, explain, grant, list, man, plan, report, restart, revoke, uninstall, verify,
+};
 use problem::Problem;
 use session::Session;
 use ui::Ui;
@@ -108,6 +110,10 @@ async fn with_aws<'a>(
             // clap wants one.
             None => ready(Ok(Exit::Usage)).boxed_local(),
         },
+        Command::Restart { account, cluster, apply, consent, waiting } => {
+            let target = account.as_ref().or(cluster.as_ref()).unwrap_or(&Asked::Fleet);
+            restart::run(&mut session, target, *apply, consent, waiting).boxed_local()
+        }
         Command::Uninstall { cluster, confirm } => {
             uninstall::run(&mut session, cluster.as_ref(), confirm.as_deref()).boxed_local()
         }

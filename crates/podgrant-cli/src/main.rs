@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use podgrant_aws::Onlooker;
+use podgrant_aws::{Onlooker, Roller};
 use podgrant_cli::{KubernetesHands, Outside, Streams, Surroundings, Terminal};
 use podgrant_runtime::{Clock, Lookout};
 
@@ -38,6 +38,12 @@ async fn main() -> ExitCode {
             podgrant_kubernetes::look_into_cluster,
         )),
         hands: Arc::new(KubernetesHands),
+        roller: Some(Roller::new(
+            podgrant_kubernetes::pods_of_accounts,
+            podgrant_kubernetes::objects,
+            podgrant_kubernetes::budgets,
+            podgrant_kubernetes::roll,
+        )),
         interrupted: &is_interrupted,
         #[expect(clippy::disallowed_methods, reason = "a person asked to wait")]
         pause: &|time| Box::pin(tokio::time::sleep(time)),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use podgrant_aws::{Aws, AwsError, Meaning, Onlooker, at_home_in};
+use podgrant_aws::{Aws, AwsError, Meaning, Onlooker, Roller, at_home_in};
 use podgrant_core::moment::rfc3339;
 use podgrant_core::{AllowBy, ClusterId, Region};
 use podgrant_events::{Trigger, Wake};
@@ -100,6 +100,11 @@ impl<'a> Session<'a> {
     /// What makes and removes objects in clusters.
     pub fn hands(&self) -> Arc<dyn Hands> {
         Arc::clone(&self.outside.hands)
+    }
+
+    /// The way to have pods made anew.
+    pub fn roller(&self) -> Option<&Roller> {
+        self.outside.roller.as_ref()
     }
 
     pub fn is_interrupted(&self) -> bool {

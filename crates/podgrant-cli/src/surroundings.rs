@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use podgrant_aws::{Lookout, Onlooker, SdkConfig};
+use podgrant_aws::{Lookout, Onlooker, Roller, SdkConfig};
 use podgrant_core::agent::pods::KubernetesAccess;
 use podgrant_core::verify::{Object, PodWish, Removal, Run, SeenPod, Trouble};
 use podgrant_core::{ClusterId, Namespace};
@@ -47,6 +47,8 @@ pub struct Outside<'a> {
     pub onlooker: Option<Onlooker>,
     /// What `verify` makes and removes clusters' objects with.
     pub hands: Arc<dyn Hands>,
+    /// The way to have pods made anew there, with this person's rights, if there is one.
+    pub roller: Option<Roller>,
     /// Whether the person wants it to end.
     pub interrupted: &'a dyn Fn() -> bool,
     /// Waits.

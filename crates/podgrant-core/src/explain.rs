@@ -12,7 +12,7 @@ mod chain;
 mod diagnosis;
 pub mod evidence;
 mod fleet;
-mod pods;
+pub(crate) mod pods;
 mod target;
 #[cfg(test)]
 mod tests;

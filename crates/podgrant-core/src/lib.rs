@@ -27,11 +27,13 @@ pub mod orphan;
 pub mod outcome;
 pub mod plan;
 pub mod powers;
+pub mod restart;
 pub mod subject;
 pub mod sweep;
 pub mod tags;
 pub mod trust;
 pub mod verify;
+pub mod written;
 
 pub use guard::{AllowBy, Approved, Limits, guard};
 pub use guardrails::{Guardrails, OnRefused};

@@ -44,7 +44,7 @@ impl Look<'_> {
         ClusterInside { port_holders, agent, pods }
     }
 
-    async fn pods_of_accounts(&self, accounts: &BTreeSet<String>) -> Read<Vec<Pod>> {
+    pub(crate) async fn pods_of_accounts(&self, accounts: &BTreeSet<String>) -> Read<Vec<Pod>> {
         let mut seen = Vec::new();
         if accounts.is_empty() {
             return Ok(seen);

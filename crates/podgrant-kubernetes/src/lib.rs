@@ -1,8 +1,8 @@
 //! What podgrant asks a cluster's own Kubernetes API.
 //!
 //! The only crate that names `kube`; none of its types stands in a signature
-//! that another crate uses. It reads, and writes nothing but what a person's
-//! own `podgrant verify` makes and removes (`verify.rs`).
+//! that another crate uses. It reads; what is written, by hand alone, is in
+//! `rollout.rs` and `verify.rs`.
 
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ mod cluster;
 mod configuration;
 mod nodes;
 mod pods;
+mod rollout;
 mod verify;
 mod workload;
 
@@ -29,6 +30,7 @@ pub use accounts::{service_account_exists, service_accounts};
 pub use cluster::look_into_cluster;
 pub use configuration::misfits;
 use nodes::Nodes;
+pub use rollout::{budgets, objects, pods_of_accounts, roll};
 pub use verify::{
     make_verify_account, make_verify_pod, remove_verify_object, verify_objects, verify_obstacles, verify_pod,
 };

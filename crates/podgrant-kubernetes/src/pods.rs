@@ -3,13 +3,17 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1;
-use podgrant_core::explain::evidence::{Container, Pod, VARIABLES};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use podgrant_core::explain::evidence::{Container, NodeKind, Owner, Pod, VARIABLES};
 
 /// Whom the token must be for (amazon-eks-pod-identity-webhook, its default `container-credentials-audience`).
 const AUDIENCE: &str = "pods.eks.amazonaws.com";
 
 /// Containers that EKS's webhook leaves alone, parted by commas (amazon-eks-pod-identity-webhook, README).
 const SKIP: &str = "eks.amazonaws.com/skip-containers";
+
+/// The profile by which a pod came to Fargate.
+const FARGATE: &str = "eks.amazonaws.com/fargate-profile";
 
 /// What the agent holds on the host: its own port and its probe's (chart of aws/eks-pod-identity-agent).
 const AGENT_PORTS: [i32; 2] = [80, 2703];
@@ -24,7 +28,8 @@ pub(crate) fn read(pod: v1::Pod) -> Pod {
         .flat_map(|names| names.split(','))
         .map(|name| name.trim().trim_matches('"'))
         .collect();
-    let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    let owner = owner_of(&metadata);
+    let runs_on = runs_on(&metadata, &spec);
     Pod {
         namespace: metadata.namespace.unwrap_or_default(),
         name: metadata.name.unwrap_or_default(),
@@ -35,10 +40,28 @@ pub(crate) fn read(pod: v1::Pod) -> Pod {
         node: spec.node_name.filter(|name| !name.is_empty()),
         created_at: metadata.creation_timestamp.map(|at| at.0.as_second()),
         host_network: spec.host_network.unwrap_or(false),
-        owner: owner.map(|owner| format!("{}/{}", owner.kind, owner.name)),
+        owner,
+        runs_on,
         has_token: spec.volumes.iter().flatten().any(has_token),
         containers: spec.containers.iter().map(|container| read_container(container, &skipped)).collect(),
     }
+}
+
+/// Whoever keeps an object.
+pub(crate) fn owner_of(metadata: &ObjectMeta) -> Option<Owner> {
+    let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))?;
+    let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+    Some(Owner { group: group.to_owned(), kind: owner.kind.clone(), name: owner.name.clone() })
+}
+
+/// Fargate labels its pods (EKS user guide, "Define which Pods use AWS Fargate when launched"); Windows is asked for.
+fn runs_on(metadata: &ObjectMeta, spec: &v1::PodSpec) -> Option<NodeKind> {
+    if metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(FARGATE)) {
+        return Some(NodeKind::Fargate);
+    }
+    let asked = spec.node_selector.as_ref().and_then(|labels| labels.get("kubernetes.io/os"));
+    let told = spec.os.as_ref().map(|os| os.name.as_str());
+    (told == Some("windows") || asked.is_some_and(|os| os == "windows")).then_some(NodeKind::Windows)
 }
 
 fn has_token(volume: &v1::Volume) -> bool {

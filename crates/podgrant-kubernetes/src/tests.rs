@@ -122,6 +122,42 @@ async fn an_answer_that_is_none_is_said_in_words() {
 }
 
 #[tokio::test]
+async fn only_kubernetes_own_no_means_that_nothing_was_written() {
+    let status = |code: u16, reason: &str| {
+        let text = format!("{code} {reason}");
+        http(
+            &text,
+            &format!(
+                r#"{{"kind":"Status","apiVersion":"v1","status":"Failure","message":"so it is","reason":"{reason}","code":{code}}}"#
+            ),
+        )
+    };
+    let rows = [
+        ("changed", status(409, "Conflict")),
+        ("gone", status(404, "NotFound")),
+        ("not allowed", status(403, "Forbidden")),
+        ("not taken", status(422, "Invalid")),
+        ("too many", status(429, "TooManyRequests")),
+        ("its own trouble", status(500, "InternalError")),
+        ("a 409 of somebody else's", http("409 Conflict", "<html>")),
+        ("a 404 of somebody else's", http("404 Not Found", "<html>")),
+        ("a proxy's page", http("502 Bad Gateway", "<html>")),
+        ("garbage", http("200 OK", "{]")),
+        ("hangs up", Some(String::new())),
+        ("silence", None),
+    ];
+    let mut shown = String::new();
+    for (name, answer) in rows {
+        let address = server(answer).await;
+        let client = client(&access(format!("http://{address}"))).unwrap();
+        let api: Api<DaemonSet> = Api::namespaced(client, "payments");
+        let written = rollout::write(api, "api", serde_json::json!({})).await;
+        shown.push_str(&format!("{name}\n    {written:?}\n"));
+    }
+    insta::assert_snapshot!(shown);
+}
+
+#[tokio::test]
 async fn silence_ends_in_words_too() {
     insta::assert_snapshot!(answered(None).await, @"unreachable: the cluster's Kubernetes API could not be reached: timed out");
 }

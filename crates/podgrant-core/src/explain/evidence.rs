@@ -124,11 +124,22 @@ pub struct Pod {
     /// Seconds since 1970.
     pub created_at: Option<i64>,
     pub host_network: bool,
-    /// Who makes it anew when it is deleted, such as `ReplicaSet/api-6c5f`.
-    pub owner: Option<String>,
+    /// Who makes it anew when it is deleted.
+    pub owner: Option<Owner>,
+    /// Where its own text says that it runs on Fargate or Windows; none where it says neither.
+    pub runs_on: Option<NodeKind>,
     /// Whether it has a volume with a token of the audience `pods.eks.amazonaws.com`.
     pub has_token: bool,
     pub containers: Vec<Container>,
+}
+
+/// Whoever keeps a Kubernetes object: the one of its owner references that is its controller.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner {
+    /// Its API group, such as `apps`; empty for Kubernetes' core.
+    pub group: String,
+    pub kind: String,
+    pub name: String,
 }
 
 /// A container's variables, as far as credentials go.

@@ -60,6 +60,11 @@ pub(super) fn faults_of(pods: &[Pod]) -> Vec<Link> {
     links
 }
 
+/// What keeps a pod, whose service account has an association, from Pod Identity's variables; none where it has them.
+pub(crate) fn lack(association: Option<&Times>, pod: &Pod) -> Option<Fault> {
+    variables(association.map_or(Since::Sometime, Since::Made), pod).link.fault
+}
+
 /// When the association of a pod's service account was made.
 #[derive(Clone, Copy)]
 enum Since<'a> {
@@ -219,9 +224,9 @@ fn restart(pod: &Pod) -> String {
     let namespace = &pod.namespace;
     match &pod.owner {
         Some(owner) => {
-            let kind = owner.split('/').next().unwrap_or_default();
             format!(
-                "delete it (kubectl --namespace {namespace} delete pod …): its {kind} makes it anew, with the variables"
+                "delete it (kubectl --namespace {namespace} delete pod …): its {} makes it anew, with the variables",
+                owner.kind
             )
         }
         None => format!(

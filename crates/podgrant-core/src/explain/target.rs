@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::names::{Namespace, PodName, RoleArn, Workload};
+use crate::names::{ClusterId, Namespace, PodName, RoleArn, Workload};
 use crate::subject::ClusterSelector;
 
 /// What somebody asks about.
@@ -43,6 +43,12 @@ impl NamedCluster {
     /// The clusters that it may mean.
     pub fn selector(&self) -> &ClusterSelector {
         &self.0
+    }
+}
+
+impl From<&ClusterId> for NamedCluster {
+    fn from(cluster: &ClusterId) -> Self {
+        Self(ClusterSelector::RegionAndName(cluster.region.clone(), cluster.name.clone()))
     }
 }
 

@@ -41,7 +41,12 @@ fn pod(name: &str) -> Pod {
         node: Some("ip-1".to_owned()),
         created_at: Some(STARTED),
         host_network: false,
-        owner: Some("ReplicaSet/api-6c5f".to_owned()),
+        owner: Some(Owner {
+            group: "apps".to_owned(),
+            kind: "ReplicaSet".to_owned(),
+            name: "api-6c5f".to_owned(),
+        }),
+        runs_on: None,
         has_token: true,
         containers: vec![Container { name: "app".to_owned(), variables: given(), ..Container::default() }],
     }

@@ -1,7 +1,7 @@
 //! A fleet with a bit of everything wrong, told cluster by cluster.
 
 use crate::agent::pods::{Lack, NodeLack};
-use crate::explain::evidence::{ACCESS_KEY, Container, Pod};
+use crate::explain::evidence::{ACCESS_KEY, Container, Owner, Pod};
 use crate::explain::{Diagnosis, Target};
 use crate::fixtures::{cluster, cluster_id, foreign, ours, role, snapshot};
 use crate::model::{Agent, Gap};
@@ -24,7 +24,11 @@ fn pod(name: &str) -> Pod {
         namespace: "payments".to_owned(),
         name: name.to_owned(),
         account: "api".to_owned(),
-        owner: Some("ReplicaSet/api-6c5f".to_owned()),
+        owner: Some(Owner {
+            group: "apps".to_owned(),
+            kind: "ReplicaSet".to_owned(),
+            name: "api-6c5f".to_owned(),
+        }),
         containers: vec![Container { name: "app".to_owned(), ..Container::default() }],
         ..Pod::default()
     }
