@@ -440,9 +440,10 @@ async fn what_can_not_be_seen_is_said() {
     let (person, kubernetes) = inside().await;
     kubernetes.trouble("pods", None, Trouble::Cut);
     insta::assert_snapshot!(person.story("restart", "").await, @"
-    ! not read: eu-west-1/prod-eu: the cluster's Kubernetes API could not be reached: cut
-    No pod that was seen lacks what Pod Identity gives it.
-    ---- exit 3
+    ---- stderr
+    podgrant: the cluster's Kubernetes API could not be reached: cut
+
+    ---- exit 1
     ");
     kubernetes.no_more_trouble();
     kubernetes.trouble("budgets", None, Trouble::Cut);
@@ -469,14 +470,16 @@ async fn what_can_not_be_seen_is_said() {
     kubernetes.no_more_trouble();
     person.aws.fault(Fault::on("eks", "ListPodIdentityAssociations").region(EU).access_denied());
     insta::assert_snapshot!(person.story("restart", "").await, @"
-    ! not read: eu-west-1/prod-eu: eks:ListPodIdentityAssociations eu-west-1/prod-eu: AccessDeniedException: User: arn:aws:sts::111122223333:assumed-role/podgrant/test is not authorized to perform: eks:ListPodIdentityAssociations
-    No pod that was seen lacks what Pod Identity gives it.
-    ---- exit 3
+    ---- stderr
+    podgrant: eks:ListPodIdentityAssociations eu-west-1/prod-eu: AccessDeniedException: User: arn:aws:sts::111122223333:assumed-role/podgrant/test is not authorized to perform: eks:ListPodIdentityAssociations
+
+    ---- exit 1
     ");
     insta::assert_snapshot!(person.story("restart payments/api@nowhere", "").await, @"
-    ! not read: no configured region has a cluster nowhere; look at its spelling and at PODGRANT_REGIONS
-    No pod that was seen lacks what Pod Identity gives it.
-    ---- exit 3
+    ---- stderr
+    podgrant: no configured region has a cluster nowhere; look at its spelling and at PODGRANT_REGIONS
+
+    ---- exit 1
     ");
     insta::assert_snapshot!(person.story("restart --yes", "").await, @"
     ---- stderr

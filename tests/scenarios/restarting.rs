@@ -213,7 +213,7 @@ async fn what_is_not_rolled_is_read_as_it_stands() {
 
     // Who may only view is refused by Kubernetes itself.
     server.put_object(&keeper("Deployment", "api", json!({"replicas": 2, "paused": false}))).await.unwrap();
-    server.run_pods("rolled", 5, None).await.unwrap();
+    server.run_pods("rolled", 4, None).await.unwrap();
     let_in(&server, "AmazonEKSViewPolicy");
     let mut found = look(&w, Target::service_account("rolled/api@prod-eu").unwrap()).await;
     for _ in 0..600 {
