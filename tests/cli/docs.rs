@@ -3,6 +3,7 @@
 use podgrant_tests::fake::{Cluster, Role};
 
 use crate::listing::fleet;
+use crate::migrating;
 use crate::person::{Person, US, role};
 use crate::planning::busy;
 use crate::restarting::{inside, motley};
@@ -47,6 +48,8 @@ async fn the_documents_show_what_is_put_out() {
     shown_in("docs/cli.md", &person.types("uninstall --confirm 'remove 7'", "").await.out);
     let (person, _) = motley().await;
     shown_in("docs/cli.md", &person.types("restart", "").await.out);
+    let (person, _) = migrating::motley().await;
+    shown_in("docs/cli.md", &person.types("migrate --cluster prod-eu", "").await.out);
     let (person, _) = inside().await;
     let command = "restart payments/api@prod-eu --apply --yes --wait";
     shown_in("docs/cli.md", &person.types(command, "").await.out);

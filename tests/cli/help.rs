@@ -17,6 +17,7 @@ async fn help_says_what_there_is() {
       report       Write who can be whom, where: one page for a browser, or Markdown
       verify       Prove that pods of a cluster get their role: make a role and a pod for it, ask the pod, and remove both
       restart      List the workloads with pods that must be made anew to get their credentials, and have Kubernetes do so
+      migrate      Show which service accounts can move from IRSA to Pod Identity, in which steps, and which should stay; change nothing
       uninstall    Take away all that podgrant made, and nothing else: it is listed first, and goes when it was confirmed by name or number
       grant        Grant a role to service accounts: write its tags
       revoke       Withdraw a role from service accounts: take them out of its tags
@@ -53,7 +54,7 @@ async fn help_says_what_there_is() {
       0   done, or nothing to do
       1   failed
       2   plan: something is to be done; explain, doctor, verify: something is wrong;
-          restart: something is to be restarted
+          restart: something is to be restarted; migrate: something can move
       3   done in part: something could not be read, is refused or withheld, or is still to come
       4   asked, and declined
       64  bad usage
@@ -206,7 +207,7 @@ async fn bad_usage_has_a_code_of_its_own() {
     insta::assert_snapshot!(person.story("man paln", "").await, @"
     ---- stderr
     podgrant: there is no command paln
-      the commands are plan, apply, list, explain, doctor, report, verify, restart, uninstall, grant, revoke, completions, man, help
+      the commands are plan, apply, list, explain, doctor, report, verify, restart, migrate, uninstall, grant, revoke, completions, man, help
 
     ---- exit 64
     ");

@@ -7,6 +7,7 @@ mod explaining;
 mod granting;
 mod help;
 mod listing;
+mod migrating;
 mod person;
 mod planning;
 mod reporting;

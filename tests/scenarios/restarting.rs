@@ -7,6 +7,7 @@ use insta::assert_snapshot;
 use podgrant_aws::{Restarts, Rolled, Roller};
 use podgrant_core::explain::Target;
 use podgrant_core::explain::evidence::Owner;
+use podgrant_core::migrate::ANNOTATION;
 use podgrant_core::moment::rfc3339;
 use podgrant_core::restart::{ObjectRef, Progress, RESTARTED_AT, Restart, Strategy};
 use podgrant_tests::fake::{Association, Cluster};
@@ -21,6 +22,7 @@ const USER: &str = "AKIDSCENARIOS";
 
 fn roller() -> Roller {
     Roller::new(
+        podgrant_kubernetes::annotated,
         podgrant_kubernetes::pods_of_accounts,
         podgrant_kubernetes::objects,
         podgrant_kubernetes::budgets,
@@ -239,5 +241,25 @@ async fn what_is_not_rolled_is_read_as_it_stands() {
     assert_eq!(api.await, Ok(podgrant_core::written::Written::Changed));
     let nobody = w.aws.delete_association(EU, "prod-eu", "rolled", "api");
     assert!(nobody.is_some());
+    server.remove_namespace("rolled").await.unwrap();
+}
+
+#[tokio::test]
+async fn service_accounts_with_the_annotation_of_irsa_are_listed() {
+    let Some(server) = eks_server().await else { return };
+    let w = deployed(&server).await;
+    let_in(&server, "AmazonEKSViewPolicy");
+    let role = "arn:aws:iam::111122223333:role/payments";
+    let annotated = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"namespace": "rolled", "name": "api", "annotations": {ANNOTATION: role}},
+    });
+    server.put_object(&annotated).await.unwrap();
+    let cluster = by_hand(&w).cluster(&"eu-west-1/prod-eu".parse().unwrap()).await.unwrap().unwrap();
+    let way = by_hand(&w).way_into(&cluster, now(&w)).await.unwrap();
+    let found = podgrant_kubernetes::annotated(way).await.unwrap();
+    let found = found.into_iter().filter(|found| found.workload.namespace.as_str() == "rolled");
+    let told: Vec<String> = found.map(|found| format!("{} {}", found.workload, found.role)).collect();
+    assert_eq!(told, [format!("rolled/api {role}")]);
     server.remove_namespace("rolled").await.unwrap();
 }

@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use podgrant_aws::Roller;
+use podgrant_core::Workload;
 use podgrant_core::explain::evidence::{
     Container, FULL_URI, NodeKind, Owner, Pod, Read, TOKEN_FILE, WEB_IDENTITY,
 };
+use podgrant_core::migrate::Annotated;
 use podgrant_core::restart::{Budget, Controller, Counts, Object, ObjectRef, Selector, Strategy};
 use podgrant_core::written::{Unwritten, Written};
 
@@ -325,8 +327,20 @@ impl FakeKubernetes {
 
     /// What commands are handed.
     pub fn roller(&self) -> Roller {
+        let annotated = self.clone();
         let (pods, objects, budgets, roll) = (self.clone(), self.clone(), self.clone(), self.clone());
         Roller::new(
+            move |_| {
+                answered(annotated.read("accounts", |state| {
+                    let seen = state.accounts.iter().filter_map(|(account, role)| {
+                        let (namespace, name) = account.split_once('/')?;
+                        let (namespace, service_account) = (namespace.parse().ok()?, name.parse().ok()?);
+                        let workload = Workload { namespace, service_account };
+                        Some(Annotated { workload, role: role.clone()? })
+                    });
+                    seen.collect()
+                }))
+            },
             move |_, accounts: BTreeSet<String>| {
                 answered(pods.read("pods", |state| {
                     let wanted =

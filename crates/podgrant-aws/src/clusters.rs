@@ -234,7 +234,10 @@ fn read_cluster(id: &ClusterId, cluster: aws_sdk_eks::types::Cluster) -> Cluster
                 .is_some_and(|mode| *mode != AuthenticationMode::ConfigMap),
         },
     );
+    let identity = cluster.identity().and_then(|identity| identity.oidc());
+    let oidc_issuer = identity.and_then(|oidc| oidc.issuer()).map(str::to_owned);
     Cluster {
+        oidc_issuer,
         id: id.clone(),
         kind,
         issues,

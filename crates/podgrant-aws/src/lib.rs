@@ -22,6 +22,7 @@ mod error;
 mod explain;
 pub mod http;
 mod kubernetes;
+mod migrate;
 mod observe;
 mod publish;
 mod restart;

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use podgrant_core::agent::pods::KubernetesAccess;
 use podgrant_core::explain::evidence::{Pod, Read, Times};
 use podgrant_core::explain::{LinkKind, NamedCluster, State, Target};
+use podgrant_core::migrate::Annotated;
 use podgrant_core::restart::{
     Budget, Controller, Object, ObjectRef, Restart, Sight, Step, StepKind, Workload as Kept,
 };
@@ -17,6 +18,7 @@ use podgrant_core::{Association, Cluster, ClusterId, Workload};
 use crate::observe::side_by_side;
 use crate::{Aws, Onlooker};
 
+type AnnotatedOf = dyn Fn(KubernetesAccess) -> BoxFuture<'static, Read<Vec<Annotated>>> + Send + Sync;
 type PodsOf = dyn Fn(KubernetesAccess, BTreeSet<String>) -> BoxFuture<'static, Read<Vec<Pod>>> + Send + Sync;
 type Objects = dyn Fn(KubernetesAccess, BTreeSet<ObjectRef>) -> BoxFuture<'static, BTreeMap<ObjectRef, Read<Option<Object>>>>
     + Send
@@ -29,19 +31,22 @@ type Roll = dyn Fn(KubernetesAccess, ObjectRef, String, String) -> BoxFuture<'st
 /// How often a workload that changes while it is rolled is looked at anew: its status does, with each of its pods.
 const LOOKS: usize = 5;
 
-/// Has pods made anew in clusters. Commands are given it by their main; no function is.
+/// Looks for what is to be moved or made anew in clusters, and has pods made anew. Commands are given it by their main; no
+/// function is.
 #[derive(Clone)]
 pub struct Roller {
-    pods: Arc<PodsOf>,
+    pub(crate) annotated: Arc<AnnotatedOf>,
+    pub(crate) pods: Arc<PodsOf>,
     objects: Arc<Objects>,
     budgets: Arc<Budgets>,
     roll: Arc<Roll>,
 }
 
 impl Roller {
-    /// `pods` lists those of service accounts (`namespace/name`), `objects` reads what keeps them, `budgets` a namespace's
+    /// `annotated` lists the service accounts with IRSA's annotation, `pods` those of service accounts (`namespace/name`), `objects` reads what keeps them, `budgets` a namespace's
     /// disruption budgets. `roll` rolls a workload with this moment, where it is still of this resource version.
     pub fn new(
+        annotated: impl Fn(KubernetesAccess) -> BoxFuture<'static, Read<Vec<Annotated>>> + Send + Sync + 'static,
         pods: impl Fn(KubernetesAccess, BTreeSet<String>) -> BoxFuture<'static, Read<Vec<Pod>>>
         + Send
         + Sync
@@ -68,6 +73,7 @@ impl Roller {
         + 'static,
     ) -> Self {
         Self {
+            annotated: Arc::new(annotated),
             pods: Arc::new(pods),
             objects: Arc::new(objects),
             budgets: Arc::new(budgets),

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 /// What `explain` and `doctor` are asked about.
 pub use podgrant_core::explain::Target as Asked;
-use podgrant_core::{ClusterName, Namespace, Region};
+use podgrant_core::{ClusterName, Namespace, Region, Workload};
 
 use crate::exit;
 
@@ -138,6 +138,15 @@ pub enum Command {
         consent: Consent,
         #[command(flatten)]
         waiting: Waiting,
+    },
+    /// Show which service accounts can move from IRSA to Pod Identity, in which steps, and which should stay; change nothing
+    Migrate {
+        /// The cluster
+        #[arg(long, value_name = "[REGION/]CLUSTER")]
+        cluster: ClusterArgument,
+        /// Only these, as namespace/service-account [default: all that have IRSA's annotation]
+        #[arg(value_name = "ACCOUNT", value_parser = workload)]
+        accounts: Vec<Workload>,
     },
     /// Take away all that podgrant made, and nothing else: it is listed first, and goes when it was confirmed by name or
     /// number
@@ -293,6 +302,17 @@ fn share(text: &str) -> Result<f64, String> {
 fn role_or_account(text: &str) -> Result<Asked, String> {
     let is_account = text.split_once('@').is_some_and(|(place, _)| place.contains('/'));
     if is_account { Asked::service_account(text) } else { Asked::role(text) }
+}
+
+fn workload(text: &str) -> Result<Workload, String> {
+    const FORM: &str = "write namespace/service-account, as in payments/api";
+    let (namespace, account) =
+        text.split_once('/').ok_or_else(|| format!("{text:?} names no namespace; {FORM}"))?;
+    let written = |error| format!("{error}; {FORM}");
+    Ok(Workload {
+        namespace: namespace.parse().map_err(written)?,
+        service_account: account.parse().map_err(written)?,
+    })
 }
 
 /// The name of a role that was named by name or ARN.

@@ -6,6 +6,7 @@ pub mod explain;
 pub mod grant;
 pub mod list;
 pub mod man;
+pub mod migrate;
 pub mod plan;
 mod prepare;
 pub mod report;

@@ -8,7 +8,7 @@ pub enum Exit {
     /// Failed; what was done before is said.
     Failed = 1,
     /// Something is found: `plan` has something to do, `explain` a broken link, `doctor` a cause, `verify` that Pod
-    /// Identity does not work, `restart` something to restart.
+    /// Identity does not work, `restart` something to restart, `migrate` something to move.
     Found = 2,
     /// Done in part: something could not be read, is refused or withheld, or is still to come.
     InPart = 3,
@@ -23,7 +23,7 @@ pub const TABLE: &str = "Exit codes:
   0   done, or nothing to do
   1   failed
   2   plan: something is to be done; explain, doctor, verify: something is wrong;
-      restart: something is to be restarted
+      restart: something is to be restarted; migrate: something can move
   3   done in part: something could not be read, is refused or withheld, or is still to come
   4   asked, and declined
   64  bad usage";

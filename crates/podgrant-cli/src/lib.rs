@@ -26,7 +26,7 @@ pub use surroundings::{Hands, KubernetesHands, Outside, Streams, Surroundings, T
 
 use arguments::{Arguments, Asked, Command};
 use commands::{
-    apply, completions, explain, grant, list, man, plan, report, restart, revoke, uninstall, verify,
+    apply, completions, explain, grant, list, man, migrate, plan, report, restart, revoke, uninstall, verify,
 };
 use problem::Problem;
 use session::Session;
@@ -114,6 +114,7 @@ async fn with_aws<'a>(
             let target = account.as_ref().or(cluster.as_ref()).unwrap_or(&Asked::Fleet);
             restart::run(&mut session, target, *apply, consent, waiting).boxed_local()
         }
+        Command::Migrate { cluster, accounts } => migrate::run(&mut session, cluster, accounts).boxed_local(),
         Command::Uninstall { cluster, confirm } => {
             uninstall::run(&mut session, cluster.as_ref(), confirm.as_deref()).boxed_local()
         }

@@ -39,6 +39,7 @@ async fn main() -> ExitCode {
         )),
         hands: Arc::new(KubernetesHands),
         roller: Some(Roller::new(
+            podgrant_kubernetes::annotated,
             podgrant_kubernetes::pods_of_accounts,
             podgrant_kubernetes::objects,
             podgrant_kubernetes::budgets,

@@ -97,6 +97,7 @@ pub(crate) fn cluster(name: &str) -> Cluster {
         kind: ClusterKind::default(),
         issues: Vec::new(),
         api: None,
+        oidc_issuer: None,
     }
 }
 

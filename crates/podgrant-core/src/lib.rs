@@ -20,6 +20,7 @@ pub mod explain;
 pub mod guard;
 pub mod guardrails;
 pub mod mark;
+pub mod migrate;
 pub mod model;
 pub mod moment;
 pub mod names;

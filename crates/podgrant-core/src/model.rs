@@ -29,6 +29,8 @@ pub struct Cluster {
     pub issues: Vec<String>,
     /// The way to its Kubernetes API; EKS tells it once the cluster is ACTIVE.
     pub api: Option<KubernetesApi>,
+    /// Who vouches for its service accounts to IAM (IRSA); none where it was not asked for.
+    pub oidc_issuer: Option<String>,
 }
 
 /// Where a cluster's Kubernetes API is, and who gets in.
@@ -77,6 +79,7 @@ impl Cluster {
             kind: ClusterKind::default(),
             issues: Vec::new(),
             api: None,
+            oidc_issuer: None,
         }
     }
 

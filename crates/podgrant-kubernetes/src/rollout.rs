@@ -10,8 +10,10 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
+use podgrant_core::Workload;
 use podgrant_core::agent::pods::KubernetesAccess;
 use podgrant_core::explain::evidence::{Pod, Read};
+use podgrant_core::migrate::{ANNOTATION, Annotated};
 use podgrant_core::restart::{
     Budget, Controller, Counts, Expression, Object, ObjectRef, RESTARTED_AT, Selector, Strategy,
 };
@@ -52,6 +54,27 @@ pub fn pods_of_accounts(
         }
     }
     .boxed()
+}
+
+/// The service accounts of a cluster that have IRSA's annotation: a request for each page of them.
+pub fn annotated(access: KubernetesAccess) -> BoxFuture<'static, Read<Vec<Annotated>>> {
+    async move {
+        let look = Look { access: &access, client: connected(&access)? };
+        let accounts: Api<v1::ServiceAccount> = Api::all(look.client.clone());
+        let mut seen = Vec::new();
+        let keep = |account: v1::ServiceAccount| seen.extend(annotation_of(account.metadata));
+        look.ask(TO_VIEW, each_page(&accounts, ListParams::default().limit(PAGE), keep)).await?;
+        Ok(seen)
+    }
+    .boxed()
+}
+
+/// None where it has none, or a name that Kubernetes would not take.
+fn annotation_of(metadata: ObjectMeta) -> Option<Annotated> {
+    let role = metadata.annotations?.remove(ANNOTATION)?;
+    let namespace = metadata.namespace?.parse().ok()?;
+    let service_account = metadata.name?.parse().ok()?;
+    Some(Annotated { workload: Workload { namespace, service_account }, role })
 }
 
 /// Objects that keep pods: of ReplicaSets and Jobs who keeps them, of what is rolled how. None where there is none of

@@ -13,13 +13,11 @@ use podgrant_core::agent::pods::{AgentPods, KubernetesAccess, Lack, Unseen};
 use podgrant_core::explain::evidence::{
     Account, AgentOnNode, Node, NodeKind, Pods, Question, Read, WorkloadInside,
 };
+use podgrant_core::migrate::ANNOTATION;
 
 use crate::nodes::{COMPUTE_TYPE, Nodes};
 use crate::pods::{held_ports, is_over, read};
 use crate::{ALL, client, each_page, if_there, see_agent, told, unseen};
-
-/// IAM roles for service accounts (EKS user guide, "Assign IAM roles to Kubernetes service accounts").
-const IRSA_ROLE: &str = "eks.amazonaws.com/role-arn";
 
 /// Set by EKS on the nodes of its managed node groups.
 const NODE_GROUP: &str = "eks.amazonaws.com/nodegroup";
@@ -104,7 +102,7 @@ impl Look<'_> {
         let accounts: Api<v1::ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
         let found = self.ask(TO_VIEW, async { if_there(accounts.get(name).await) }).await?;
         Ok(found.map(|found| Account {
-            irsa_role: found.metadata.annotations.and_then(|mut annotations| annotations.remove(IRSA_ROLE)),
+            irsa_role: found.metadata.annotations.and_then(|mut annotations| annotations.remove(ANNOTATION)),
         }))
     }
 

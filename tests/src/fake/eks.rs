@@ -328,6 +328,7 @@ fn shown(cluster: &Cluster) -> Value {
     if ["ACTIVE", "UPDATING"].contains(&cluster.status.as_str()) {
         shown["endpoint"] = cluster.endpoint.as_str().into();
         shown["certificateAuthority"] = json!({ "data": cluster.certificate_authority });
+        shown["identity"] = json!({"oidc": {"issuer": cluster.issuer()}});
     }
     if cluster.outpost {
         shown["outpostConfig"] = json!({"outpostArns": [], "controlPlaneInstanceType": "m5.large"});

@@ -106,6 +106,11 @@ impl Cluster {
     }
     tag!();
 
+    /// Who vouches for its service accounts: EKS has sixteen bytes in hex where this has the name.
+    pub fn issuer(&self) -> String {
+        format!("https://oidc.eks.{}.amazonaws.com/id/{}", self.region, self.name.to_uppercase())
+    }
+
     /// Its Kubernetes API, and the certificate authority of that in base64: shown only once it is ACTIVE.
     #[must_use]
     pub fn endpoint(mut self, url: impl Into<String>, ca_data: impl Into<String>) -> Self {

@@ -137,7 +137,7 @@ pub async fn write(
     Ok(ended)
 }
 
-async fn look(session: &Session<'_>, view: View) -> Result<PreparedPass, Problem> {
+pub(super) async fn look(session: &Session<'_>, view: View) -> Result<PreparedPass, Problem> {
     let duty = Duty::Grants { guardrails: session.config.guardrails.clone() };
     let name = match &view {
         View::Role { name, .. } | View::RoleAsIf { name, .. } => name.clone(),

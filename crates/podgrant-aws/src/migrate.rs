@@ -1,0 +1,105 @@
+//! What bears on whether service accounts with IRSA can move to Pod Identity. Reads, and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use podgrant_core::explain::evidence::{Pod, Read};
+use podgrant_core::explain::{LinkKind, NamedCluster, State, Target};
+use podgrant_core::migrate::{Annotated, Sight, elsewhere};
+use podgrant_core::restart::account_of;
+use podgrant_core::{Association, Cluster, Role, RoleArn, Workload};
+
+use crate::observe::side_by_side;
+use crate::{Aws, Onlooker, Roller};
+
+impl Aws {
+    /// Every service account of a cluster that has IRSA's annotation, or those of these that have.
+    ///
+    /// `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// The cluster does not tell its service accounts, and why.
+    pub async fn annotated(
+        &self,
+        cluster: &Cluster,
+        wanted: &BTreeSet<Workload>,
+        roller: &Roller,
+        onlooker: Option<&Onlooker>,
+        now: i64,
+    ) -> Read<Vec<Sight>> {
+        let way = self.way_into(cluster, now).await?;
+        let mut accounts = (roller.annotated)(way.clone()).await?;
+        accounts.retain(|account| wanted.is_empty() || wanted.contains(&account.workload));
+        if accounts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names = accounts.iter().map(|account| account.workload.to_string()).collect();
+        let pods = (roller.pods)(way, names).await;
+        let mut by_account: BTreeMap<String, Vec<Pod>> = BTreeMap::new();
+        for pod in pods.iter().flatten() {
+            by_account.entry(account_of(pod)).or_default().push(pod.clone());
+        }
+        let unread = pods.err();
+        let seen = side_by_side(accounts, |annotated| {
+            let pods = match &unread {
+                Some(why) => Err(why.clone()),
+                None => Ok(by_account.get(&annotated.workload.to_string()).cloned().unwrap_or_default()),
+            };
+            self.migrating(cluster, annotated, pods, onlooker, now)
+        });
+        let mut seen = seen.await;
+        seen.sort_by(|one, other| one.annotated.workload.cmp(&other.annotated.workload));
+        Ok(seen)
+    }
+
+    async fn migrating(
+        &self,
+        cluster: &Cluster,
+        annotated: Annotated,
+        pods: Read<Vec<Pod>>,
+        onlooker: Option<&Onlooker>,
+        now: i64,
+    ) -> Sight {
+        let role = self.annotated_role(cluster, &annotated).await;
+        let standing = self.standing_at(cluster, &annotated.workload).await;
+        let named = NamedCluster::from(&cluster.id);
+        let target = Target::ServiceAccount { workload: annotated.workload.clone(), cluster: named };
+        let explained = self.explain(&target, onlooker, now).await;
+        let (mut broken, mut unseen) = (Vec::new(), Vec::new());
+        for link in explained.chains.into_iter().flat_map(|chain| chain.links) {
+            match (link.state, link.kind) {
+                (
+                    State::Broken,
+                    LinkKind::Cluster | LinkKind::Agent | LinkKind::Node | LinkKind::NodeRole,
+                ) => broken.push(link.told),
+                // Of many nodes EKS does not tell the role: that alone is no reason to stay.
+                (State::Unknown, LinkKind::Cluster | LinkKind::Agent | LinkKind::Node) => {
+                    unseen.push(link.told);
+                }
+                _ => {}
+            }
+        }
+        Sight { annotated, role, standing, pods, broken, unseen, refused: Ok(Vec::new()) }
+    }
+
+    /// None where the account has no role of this very ARN.
+    async fn annotated_role(&self, cluster: &Cluster, annotated: &Annotated) -> Read<Option<Role>> {
+        let Ok(arn) = annotated.role.parse::<RoleArn>() else { return Ok(None) };
+        if elsewhere(&annotated.role, cluster).is_some() {
+            return Ok(None);
+        }
+        let found = self.role(arn.role_name()).await.map_err(|error| error.to_string())?;
+        Ok(found.filter(|role| role.arn == arn))
+    }
+
+    async fn standing_at(&self, cluster: &Cluster, workload: &Workload) -> Read<Option<Association>> {
+        let listed = self.list_associations(&cluster.id, Some(workload)).await;
+        let listed = listed.map_err(|error| error.to_string())?;
+        match listed.first() {
+            Some(association) => {
+                let described = self.describe_association(&cluster.id, &association.id).await;
+                described.map_err(|error| error.to_string())
+            }
+            None => Ok(None),
+        }
+    }
+}

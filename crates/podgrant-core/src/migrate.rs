@@ -1,0 +1,369 @@
+//! From IAM roles for service accounts (IRSA) to Pod Identity: which service accounts can move, what is next for each, and why
+//! others stay.
+//!
+//! What is seen decides, and nothing that was noted before. The steps are in the order that loses no access: from the moment
+//! that an association stands, EKS's webhook gives new pods Pod Identity's variables and not the annotation's
+//! (amazon-eks-pod-identity-webhook, `buildPodPatchConfig`), so all that these need comes before it, and what IRSA needs
+//! goes last.
+
+use std::collections::BTreeSet;
+
+use crate::explain::evidence::{FULL_URI, NodeKind, Pod, Read};
+use crate::model::{Association, Cluster, Role};
+use crate::names::{RoleArn, Workload};
+use crate::outcome::FindingKind;
+use crate::restart::is_by_irsa;
+use crate::subject::Subject;
+use crate::tags::edit::{self, Edit, EditError};
+use crate::tags::{RoleTags, TagKeys};
+use crate::trust::{TrustPolicy, Use};
+
+mod oidc;
+#[cfg(test)]
+mod tests;
+
+pub use oidc::{OidcStatement, Reach, oidc_statements};
+
+/// The annotation of a service account that names its role (EKS user guide, "Assign IAM roles to Kubernetes service
+/// accounts").
+pub const ANNOTATION: &str = "eks.amazonaws.com/role-arn";
+
+/// The first version of Kubernetes that Pod Identity works on (EKS user guide, "EKS Pod Identity cluster versions").
+const FIRST_MINOR: u32 = 24;
+
+/// A service account with IRSA's annotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Annotated {
+    pub workload: Workload,
+    /// As the annotation has it.
+    pub role: String,
+}
+
+/// What was read of one of them.
+#[derive(Debug, Clone)]
+pub struct Sight {
+    pub annotated: Annotated,
+    /// The role of the annotation; none where the account has none of that ARN.
+    pub role: Read<Option<Role>>,
+    /// What stands in its place, described.
+    pub standing: Read<Option<Association>>,
+    /// Its pods.
+    pub pods: Read<Vec<Pod>>,
+    /// What Pod Identity needs beside role and association (cluster, agent, nodes, their role) and is surely wrong.
+    pub broken: Vec<String>,
+    /// What of that could not be seen.
+    pub unseen: Vec<String>,
+    /// What the planning rules refuse with the role's tags as they would be.
+    pub refused: Read<Vec<(FindingKind, String)>>,
+}
+
+/// What is to be said of a service account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    pub state: State,
+    pub told: String,
+    pub remedy: String,
+    /// In their order; none where it stays.
+    pub steps: Vec<Step>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// IRSA is right for it.
+    Stays,
+    /// Something is to be mended before it may move.
+    MendFirst,
+    /// What decides was not read.
+    Unknown,
+    ToMove,
+    /// An association stands already.
+    UnderWay,
+    /// Every pod has its credentials by Pod Identity; IRSA may go.
+    Moved,
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stays => "stays",
+            Self::MendFirst => "mend-first",
+            Self::Unknown => "unknown",
+            Self::ToMove => "to-move",
+            Self::UnderWay => "under-way",
+            Self::Moved => "moved",
+        }
+    }
+}
+
+/// One step, in the order that loses no access.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    pub kind: StepKind,
+    pub done: bool,
+    pub told: String,
+    /// What does it; may be empty.
+    pub command: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StepKind {
+    /// The role lets Pod Identity assume it, or says that podgrant may see to that.
+    Trust,
+    /// The role's tag asks for the place.
+    Tag,
+    Association,
+    /// The pods are made anew.
+    Restart,
+    /// The annotation goes.
+    Annotation,
+    /// The role's statement for IRSA goes.
+    Statement,
+}
+
+impl StepKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trust => "trust",
+            Self::Tag => "tag",
+            Self::Association => "association",
+            Self::Restart => "restart",
+            Self::Annotation => "annotation",
+            Self::Statement => "statement",
+        }
+    }
+}
+
+/// The subject that a grant of this place has.
+pub fn subject(cluster: &Cluster, workload: &Workload) -> Option<Subject> {
+    format!("{workload}@{}", cluster.id).parse().ok()
+}
+
+/// The role's tags as they would be once it may move: they ask for the place, and let podgrant see to the trust policy where
+/// that is not right. None where there is nothing to ask the planning rules about.
+pub fn as_if(sight: &Sight, cluster: &Cluster, keys: &TagKeys) -> Option<Result<Edit, EditError>> {
+    let Ok(Some(role)) = &sight.role else { return None };
+    let place = subject(cluster, &sight.annotated.workload)?;
+    let mut tags = role.tags.clone();
+    if !trusts(role, cluster, &sight.annotated.workload, keys) {
+        tags.insert(keys.key("trust"), "manage".to_owned());
+    }
+    let asked =
+        if asks(role, cluster, &sight.annotated.workload, keys) { BTreeSet::new() } else { [place].into() };
+    Some(edit::grant(keys, &tags, None, &asked))
+}
+
+/// Judges one service account.
+pub fn judge(sight: &Sight, cluster: &Cluster, keys: &TagKeys) -> Verdict {
+    let verdict = |state, told: String, remedy: &str| Verdict {
+        state,
+        told,
+        remedy: remedy.to_owned(),
+        steps: Vec::new(),
+    };
+    let place = &sight.annotated.workload;
+    if let Some((told, remedy)) = stays(sight, cluster) {
+        return match &sight.standing {
+            Ok(Some(standing)) => {
+                let told = format!("{told}, and association {} takes IRSA from its new pods", standing.id);
+                verdict(State::MendFirst, told, "take the association away, or the tag that made it")
+            }
+            _ => verdict(State::Stays, told, remedy),
+        };
+    }
+    let (role, standing, pods) = match (&sight.role, &sight.standing, &sight.pods) {
+        (Ok(Some(role)), Ok(standing), Ok(pods)) => (role, standing, pods),
+        (Ok(None), ..) => {
+            return verdict(
+                State::MendFirst,
+                format!("there is no role {}", sight.annotated.role),
+                "its pods have no credentials by IRSA either: make the role, or take the annotation away",
+            );
+        }
+        (Err(why), ..) | (_, Err(why), _) | (_, _, Err(why)) => {
+            return verdict(State::Unknown, why.clone(), "");
+        }
+    };
+    let other = standing.iter().find_map(|standing| {
+        let given = &standing.record.as_ref()?.role_arn;
+        (given != role.arn.as_str())
+            .then(|| format!("association {} gives its new pods {given}", standing.id))
+    });
+    if let Some(told) = other {
+        let remedy = "say which role is right: give the association the other role, or take it away";
+        return verdict(State::MendFirst, told, remedy);
+    }
+    let refused = match &sight.refused {
+        Ok(refused) => refused.first(),
+        Err(why) => return verdict(State::Unknown, why.clone(), ""),
+    };
+    if let Some((FindingKind::Guardrail | FindingKind::ClusterOptedOut, why)) =
+        refused.filter(|_| standing.is_none())
+    {
+        let remedy = "IRSA goes on working for it, as it does for add-ons and their controllers; an EKS add-on is moved \
+                      by itself: aws eks update-addon --pod-identity-associations";
+        return verdict(State::Stays, why.clone(), remedy);
+    }
+    let refused = refused.map(|(_, why)| why);
+    if let Some(why) = sight.broken.first().or(refused.filter(|_| standing.is_none())) {
+        let remedy = if standing.is_some() {
+            "an association stands, and new pods go without: mend it now, or take the association away"
+        } else {
+            "mend it before anything is moved, or leave it to IRSA"
+        };
+        return verdict(State::MendFirst, why.clone(), remedy);
+    }
+    if let Some(why) = sight.unseen.first() {
+        return verdict(State::Unknown, why.clone(), "");
+    }
+    let steps = steps(role, standing.as_ref(), pods, cluster, place, keys);
+    let (state, told) = match steps.iter().find(|step| !step.done) {
+        Some(step) if step.kind >= StepKind::Annotation && pods.is_empty() => {
+            (State::Moved, "its association stands, and it has no pods")
+        }
+        Some(step) if step.kind >= StepKind::Annotation => {
+            (State::Moved, "all its pods have Pod Identity's variables")
+        }
+        Some(step) if step.kind == StepKind::Restart => (State::UnderWay, "its pods are to be made anew"),
+        _ if standing.is_some() => (State::UnderWay, "its association stands before what it needs"),
+        _ => (State::ToMove, "nothing is in the way"),
+    };
+    let told = match pods.iter().any(|pod| pod.host_network) {
+        true => format!("{told}; a pod is on its host's network, where Pod Identity was seen to fail"),
+        false => told.to_owned(),
+    };
+    Verdict { state, told, remedy: String::new(), steps }
+}
+
+/// Why it should stay with IRSA, and what would be another way.
+fn stays(sight: &Sight, cluster: &Cluster) -> Option<(String, &'static str)> {
+    if cluster.kind.outpost || cluster.kind.connected {
+        let what = if cluster.kind.outpost { "on an Outpost" } else { "connected, and not EKS's own" };
+        return Some((format!("the cluster is {what}: Pod Identity does not work there"), ""));
+    }
+    let minor = cluster.version.split_once('.').and_then(|(_, minor)| minor.parse::<u32>().ok());
+    if minor.is_some_and(|minor| cluster.version.starts_with("1.") && minor < FIRST_MINOR) {
+        let told = format!(
+            "Kubernetes {} is older than 1.{FIRST_MINOR}, the first with Pod Identity",
+            cluster.version
+        );
+        return Some((told, "update the cluster first"));
+    }
+    let runs_on = sight.pods.iter().flatten().find_map(|pod| match pod.runs_on? {
+        NodeKind::Fargate => Some("Fargate"),
+        NodeKind::Windows => Some("Windows nodes"),
+        NodeKind::Instance | NodeKind::Auto | NodeKind::Hybrid => None,
+    });
+    if let Some(place) = runs_on {
+        let remedy = "run it on EC2 nodes with Linux, if it is to move";
+        return Some((format!("pods of it run on {place}, where Pod Identity does not work"), remedy));
+    }
+    let elsewhere = elsewhere(&sight.annotated.role, cluster)?;
+    let told = format!("its role is in another account, {elsewhere}, and EKS takes none of another");
+    let remedy = "or give it a role of the cluster's account that has podgrant/target-role = that role's ARN, and \
+                  have that role trust it";
+    Some((told, remedy))
+}
+
+/// The account of a role, where it is not the cluster's.
+pub fn elsewhere(role: &str, cluster: &Cluster) -> Option<String> {
+    let here = cluster.arn.split(':').nth(4)?;
+    let arn: RoleArn = role.parse().ok()?;
+    (arn.account() != here).then(|| arn.account().to_owned())
+}
+
+fn trusts(role: &Role, cluster: &Cluster, workload: &Workload, keys: &TagKeys) -> bool {
+    let (tags, _) = RoleTags::parse(keys, &role.tags);
+    let usage = Use {
+        account: role.arn.account(),
+        session_tags_off: Some(tags.session_tags_off),
+        place: Some((cluster, workload)),
+    };
+    TrustPolicy::read(&role.trust_policy).allows(&usage).is_ok()
+}
+
+fn asks(role: &Role, cluster: &Cluster, workload: &Workload, keys: &TagKeys) -> bool {
+    let (tags, _) = RoleTags::parse(keys, &role.tags);
+    let mut grants = tags.grants.iter();
+    grants.any(|grant| grant.subject.means(workload) && grant.subject.clusters.matches(cluster))
+}
+
+/// Whether a pod was given what asks the agent.
+fn is_given(pod: &Pod) -> bool {
+    pod.has_token && pod.containers.iter().all(|container| container.has(FULL_URI)) && !is_by_irsa(pod)
+}
+
+fn steps(
+    role: &Role,
+    standing: Option<&Association>,
+    pods: &[Pod],
+    cluster: &Cluster,
+    workload: &Workload,
+    keys: &TagKeys,
+) -> Vec<Step> {
+    let name = role.arn.role_name();
+    let place = format!("{workload}@{}", cluster.id);
+    let step = |kind, done, told: String, command: String| Step { kind, done, told, command };
+    let (tags, _) = RoleTags::parse(keys, &role.tags);
+    let trusts = trusts(role, cluster, workload, keys);
+    let mut steps = vec![step(
+        StepKind::Trust,
+        trusts || tags.manage_trust,
+        if trusts {
+            "the trust policy lets Pod Identity assume the role".to_owned()
+        } else {
+            "the role lets podgrant add what its trust policy lacks".to_owned()
+        },
+        format!("aws iam tag-role --role-name {name} --tags Key={},Value=manage", keys.key("trust")),
+    )];
+    let by_others = standing.is_some_and(|standing| standing.managed().is_none());
+    let asks = asks(role, cluster, workload, keys);
+    steps.push(step(
+        StepKind::Tag,
+        asks || by_others,
+        if by_others && !asks {
+            "somebody else made the association: no tag is needed".to_owned()
+        } else {
+            "the role's tag asks for the place".to_owned()
+        },
+        format!("podgrant grant {name} {place}"),
+    ));
+    steps.push(step(
+        StepKind::Association,
+        standing.is_some() && trusts,
+        "the association stands, and the trust policy allows it".to_owned(),
+        format!("podgrant apply --role {name}"),
+    ));
+    let given = pods.iter().filter(|pod| is_given(pod)).count();
+    steps.push(step(
+        StepKind::Restart,
+        standing.is_some() && given == pods.len(),
+        format!("{given} of {} pods have Pod Identity's variables", pods.len()),
+        format!("podgrant restart {place} --apply --wait"),
+    ));
+    steps.push(step(
+        StepKind::Annotation,
+        false,
+        "the annotation goes, where it is written (chart, manifest, eksctl), or it comes back".to_owned(),
+        format!(
+            "kubectl --namespace {} annotate serviceaccount {} {ANNOTATION}-",
+            workload.namespace, workload.service_account
+        ),
+    ));
+    steps.push(statement(role, cluster, workload));
+    steps
+}
+
+fn statement(role: &Role, cluster: &Cluster, workload: &Workload) -> Step {
+    let found = oidc_statements(&role.trust_policy, cluster.oidc_issuer.as_deref(), workload);
+    let told = match found.as_slice() {
+        [] => "the trust policy has no statement for it by this cluster's OIDC provider".to_owned(),
+        [OidcStatement { name, reach: Reach::Alone }] => {
+            format!("{name} of the trust policy is for this service account alone, and goes last")
+        }
+        several => {
+            let names: Vec<&str> = several.iter().map(|statement| statement.name.as_str()).collect();
+            format!("{} of the trust policy is for others too, and stays", names.join(", "))
+        }
+    };
+    Step { kind: StepKind::Statement, done: found.is_empty(), told, command: String::new() }
+}

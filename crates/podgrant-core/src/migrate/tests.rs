@@ -1,0 +1,250 @@
+//! A service account with IRSA that can move; each row changes something, and the table shows what is said of it.
+
+use std::fmt::Write as _;
+
+use super::*;
+use crate::explain::evidence::{Container, TOKEN_FILE, WEB_IDENTITY};
+use crate::fixtures::{cluster, foreign, ours, role};
+use crate::names::Workload;
+
+const ISSUER: &str = "https://oidc.eks.eu-west-1.amazonaws.com/id/PROD";
+const SUBJECT: &str = "system:serviceaccount:payments:api";
+
+fn workload() -> Workload {
+    Workload { namespace: "payments".parse().unwrap(), service_account: "api".parse().unwrap() }
+}
+
+/// A statement for IRSA, with this operator and these subjects.
+fn statement(operator: &str, subjects: &str) -> String {
+    format!(
+        r#"{{"Effect":"Allow","Principal":{{"Federated":"arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-west-1.amazonaws.com/id/PROD"}},"Action":"sts:AssumeRoleWithWebIdentity","Condition":{{"{operator}":{{"oidc.eks.eu-west-1.amazonaws.com/id/PROD:sub":{subjects}}}}}}}"#
+    )
+}
+
+fn policy(statements: &[String]) -> String {
+    format!(r#"{{"Version":"2012-10-17","Statement":[{}]}}"#, statements.join(","))
+}
+
+fn irsa() -> String {
+    statement("StringEquals", &format!("\"{SUBJECT}\""))
+}
+
+fn trusting() -> String {
+    crate::trust::MISSING_STATEMENT.to_owned()
+}
+
+struct Row {
+    sight: Sight,
+    cluster: Cluster,
+}
+
+fn payments() -> Role {
+    let mut payments = role("payments");
+    payments.trust_policy = policy(&[irsa()]);
+    payments
+}
+
+fn row() -> Row {
+    let mut prod = cluster("prod-eu");
+    prod.oidc_issuer = Some(ISSUER.to_owned());
+    let pod = Pod {
+        namespace: "payments".to_owned(),
+        account: "api".to_owned(),
+        containers: vec![Container { variables: [(WEB_IDENTITY, None)].into(), ..Container::default() }],
+        ..Pod::default()
+    };
+    let sight = Sight {
+        annotated: Annotated { workload: workload(), role: payments().arn.to_string() },
+        role: Ok(Some(payments())),
+        standing: Ok(None),
+        pods: Ok(vec![pod.clone(), pod]),
+        broken: Vec::new(),
+        unseen: Vec::new(),
+        refused: Ok(Vec::new()),
+    };
+    Row { sight, cluster: prod }
+}
+
+impl Row {
+    fn role(&mut self) -> &mut Role {
+        self.sight.role.as_mut().unwrap().as_mut().unwrap()
+    }
+
+    fn pods(&mut self) -> &mut Vec<Pod> {
+        self.sight.pods.as_mut().unwrap()
+    }
+
+    /// Trust, tag and association, as podgrant leaves them.
+    fn granted(&mut self) {
+        self.role().trust_policy = policy(&[irsa(), trusting()]);
+        self.role().tags.insert("podgrant/grant".to_owned(), "payments/api@prod-eu".to_owned());
+        let role = payments();
+        self.sight.standing = Ok(Some(ours(&role, "prod-eu", "payments/api@prod-eu").granting(&role)));
+    }
+
+    fn given(&mut self, pods: usize) {
+        for pod in self.pods().iter_mut().take(pods) {
+            pod.has_token = true;
+            pod.containers[0].variables = [(FULL_URI, None), (TOKEN_FILE, None)].into();
+        }
+    }
+}
+
+fn shown(row: &Row) -> String {
+    let Verdict { state, told, remedy, steps } = judge(&row.sight, &row.cluster, &TagKeys::default());
+    let mut text = format!("    {}: {told}\n", state.as_str());
+    if !remedy.is_empty() {
+        let _ = writeln!(text, "    → {remedy}");
+    }
+    for step in steps {
+        let _ =
+            writeln!(text, "    {} {} {}", if step.done { "x" } else { "." }, step.kind.as_str(), step.told);
+    }
+    text
+}
+
+#[test]
+fn what_is_said_of_a_service_account() {
+    type Change = (&'static str, fn(&mut Row));
+    let rows: &[Change] = &[
+        ("as it is", |_| {}),
+        ("trusted", |r| r.role().trust_policy = policy(&[irsa(), trusting()])),
+        ("trust to be managed", |r| {
+            r.role().tags.insert("podgrant/trust".to_owned(), "manage".to_owned());
+        }),
+        ("granted", Row::granted),
+        ("granted, some pods made anew", |r| {
+            r.granted();
+            r.given(1);
+        }),
+        ("granted, all pods made anew", |r| {
+            r.granted();
+            r.given(2);
+        }),
+        ("granted, pods with both use IRSA", |r| {
+            r.granted();
+            r.given(2);
+            r.pods()[1].containers[0].variables.insert(WEB_IDENTITY, None);
+        }),
+        ("granted, no pods", |r| {
+            r.granted();
+            r.pods().clear();
+        }),
+        ("somebody else's association with the role", |r| {
+            r.role().trust_policy = policy(&[irsa(), trusting()]);
+            let made = foreign("prod-eu", "payments/api").granting(&payments());
+            r.sight.standing = Ok(Some(made));
+        }),
+        ("an association before the trust", |r| {
+            r.granted();
+            r.role().trust_policy = policy(&[irsa()]);
+        }),
+        ("an association with another role", |r| {
+            r.sight.standing = Ok(Some(foreign("prod-eu", "payments/api").granting(&role("other"))));
+        }),
+        ("a broken agent", |r| r.sight.broken.push("the cluster has no agent".to_owned())),
+        ("a broken agent beneath an association", |r| {
+            r.granted();
+            r.sight.broken.push("the cluster has no agent".to_owned());
+        }),
+        ("an agent unseen", |r| r.sight.unseen.push("nodes are forbidden".to_owned())),
+        ("refused by the planning rules", |r| {
+            r.sight.refused = Ok(vec![(FindingKind::Conflict, "role older asks for it too".to_owned())]);
+        }),
+        ("kept by a guardrail", |r| {
+            r.sight.refused = Ok(vec![(FindingKind::Guardrail, "kube-system is refused".to_owned())]);
+        }),
+        ("the plan unread", |r| r.sight.refused = Err("denied".to_owned())),
+        ("no such role", |r| r.sight.role = Ok(None)),
+        ("the role unread", |r| r.sight.role = Err("denied".to_owned())),
+        ("pods unread", |r| r.sight.pods = Err("forbidden".to_owned())),
+        ("a role of another account", |r| {
+            r.sight.annotated.role = "arn:aws:iam::999988887777:role/shared".to_owned();
+            r.sight.role = Ok(None);
+        }),
+        ("on Fargate", |r| r.pods()[0].runs_on = Some(NodeKind::Fargate)),
+        ("on Fargate beneath an association", |r| {
+            r.granted();
+            r.pods()[0].runs_on = Some(NodeKind::Fargate);
+        }),
+        ("on Windows", |r| r.pods()[0].runs_on = Some(NodeKind::Windows)),
+        ("on an Outpost", |r| r.cluster.kind.outpost = true),
+        ("an older Kubernetes", |r| r.cluster.version = "1.23".to_owned()),
+        ("on the host's network", |r| r.pods()[0].host_network = true),
+        ("no issuer told", |r| r.cluster.oidc_issuer = None),
+        ("a statement for two", |r| {
+            let two =
+                statement("StringEquals", &format!(r#"["{SUBJECT}","system:serviceaccount:payments:web"]"#));
+            r.role().trust_policy = policy(&[two]);
+        }),
+        ("no statement", |r| r.role().trust_policy = policy(&[trusting()])),
+    ];
+    let mut table = String::new();
+    for (name, change) in rows {
+        let mut row = row();
+        change(&mut row);
+        let _ = write!(table, "{name}\n{}", shown(&row));
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn the_order_of_steps_is_never_another() {
+    let steps = judge(&row().sight, &row().cluster, &TagKeys::default()).steps;
+    let kinds: Vec<&str> = steps.iter().map(|step| step.kind.as_str()).collect();
+    assert_eq!(kinds, ["trust", "tag", "association", "restart", "annotation", "statement"]);
+    let mut commands = String::new();
+    for step in steps {
+        let _ = writeln!(commands, "{}: {}", step.kind.as_str(), step.command);
+    }
+    insta::assert_snapshot!(commands);
+}
+
+#[test]
+fn what_is_asked_of_the_planning_rules_is_the_role_as_it_would_be() {
+    let mut row = row();
+    let as_if = |row: &Row| as_if(&row.sight, &row.cluster, &TagKeys::default()).unwrap().unwrap().tags;
+    assert_eq!(
+        as_if(&row).into_iter().collect::<Vec<_>>(),
+        [
+            ("podgrant/grant".to_owned(), "payments/api@eu-west-1/prod-eu".to_owned()),
+            ("podgrant/trust".to_owned(), "manage".to_owned())
+        ]
+    );
+    row.granted();
+    assert_eq!(as_if(&row), row.role().tags.clone());
+}
+
+#[test]
+fn a_statement_is_for_one_alone_only_where_its_text_says_so() {
+    let one = format!("\"{SUBJECT}\"");
+    let rows = [
+        ("alone", statement("StringEquals", &one)),
+        ("a list of one", statement("StringEquals", &format!("[{one}]"))),
+        ("by StringLike, word for word", statement("StringLike", &one)),
+        ("two", statement("StringEquals", &format!(r#"[{one},"system:serviceaccount:a:b"]"#))),
+        ("a wildcard", statement("StringLike", r#""system:serviceaccount:payments:*""#)),
+        ("any letter", statement("StringLike", r#""system:serviceaccount:payments:ap?""#)),
+        ("everything", statement("StringLike", r#""*""#)),
+        ("another's wildcard", statement("StringLike", r#""system:serviceaccount:web:*""#)),
+        ("another's", statement("StringEquals", r#""system:serviceaccount:payments:web""#)),
+        ("a star that is none", statement("StringEquals", r#""system:serviceaccount:payments:*""#)),
+        ("an operator we do not know", statement("ForAnyValue:StringLike", &one)),
+        ("another cluster's", statement("StringEquals", &one).replace("PROD", "STAGING")),
+        ("two providers", statement("StringEquals", &one).replace(
+            r#""arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-west-1.amazonaws.com/id/PROD""#,
+            r#"["arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-west-1.amazonaws.com/id/PROD","arn:aws:iam::111122223333:oidc-provider/x"]"#,
+        )),
+        ("no condition", statement("StringEquals", &one).replace(":sub", ":aud")),
+        ("a denial", statement("StringEquals", &one).replace("Allow", "Deny")),
+        ("Pod Identity's", trusting()),
+    ];
+    let mut table = String::new();
+    for (name, statement) in rows {
+        let found = oidc_statements(&policy(&[statement]), Some(ISSUER), &workload());
+        let reach: Vec<String> = found.iter().map(|one| format!("{:?}", one.reach)).collect();
+        let _ = writeln!(table, "{name}: {}", if reach.is_empty() { "not it" } else { &reach[0] });
+    }
+    insta::assert_snapshot!(table);
+    assert_eq!(oidc_statements("not JSON", None, &workload()), []);
+}
