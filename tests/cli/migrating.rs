@@ -81,7 +81,7 @@ async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
     insta::assert_snapshot!(person.story("migrate --cluster prod-eu", "").await, @r#"
     SERVICE ACCOUNT                           ROLE      PODS  STATE       WHY
     farm/app                                  farm      1     stays       pods of it run on Fargate, where Pod Identity does not work
-    kube-system/aws-load-balancer-controller  balancer  2     mend first  the trust policy does not allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com; add the statement {"Effect":"Allow","Principal":{"Service":"pods.eks.amazonaws.com"},"Action":["sts:AssumeRole","sts:TagSession"]}; podgrant/trust = manage does not change the trust policy: a guardrail refuses every service account that it names
+    kube-system/aws-load-balancer-controller  balancer  2     stays       refused-namespaces: pods of kube-system get no roles; grant to another namespace, or allow this one with PODGRANT_REFUSED_NAMESPACES
     old/app                                   deleted   0     mend first  there is no role arn:aws:iam::111122223333:role/deleted
     payments/api                              payments  2     to move     nothing is in the way
     reports/nightly                           reports   1     under way   its pods are to be made anew
@@ -92,23 +92,23 @@ async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
       → run it on EC2 nodes with Linux, if it is to move
 
     kube-system/aws-load-balancer-controller
-      → mend it before anything is moved, or leave it to IRSA
+      → IRSA goes on working for it, as it does for add-ons and their controllers; an EKS add-on is moved by itself: aws eks update-addon --pod-identity-associations
 
     old/app
       → its pods have no credentials by IRSA either: make the role, or take the annotation away
 
     payments/api
-      1.       the role lets podgrant add what its trust policy lacks
+      1.       let podgrant add to the trust policy what it lacks
                aws iam tag-role --role-name payments --tags Key=podgrant/trust,Value=manage
-      2.       the role's tag asks for the place
+      2.       ask for the place by the role's tag
                podgrant grant payments payments/api@eu-west-1/prod-eu
-      3.       the association stands, and the trust policy allows it
+      3.       mend the trust policy, and make the association after it
                podgrant apply --role payments
       4.       0 of 2 pods have Pod Identity's variables
                podgrant restart payments/api@eu-west-1/prod-eu --apply --wait
-      5.       the annotation goes, where it is written (chart, manifest, eksctl), or it comes back
+      5.       take the annotation out where it is written (chart, manifest, eksctl), or it comes back
                kubectl --namespace payments annotate serviceaccount api eks.amazonaws.com/role-arn-
-      6.       statement 1 of the trust policy is for this service account alone, and goes last
+      6.       last, take statement 1 of the trust policy away: it is for this service account alone
 
     reports/nightly
       1. done  the trust policy lets Pod Identity assume the role
@@ -116,9 +116,9 @@ async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
       3. done  the association stands, and the trust policy allows it
       4.       0 of 1 pods have Pod Identity's variables
                podgrant restart reports/nightly@eu-west-1/prod-eu --apply --wait
-      5.       the annotation goes, where it is written (chart, manifest, eksctl), or it comes back
+      5.       take the annotation out where it is written (chart, manifest, eksctl), or it comes back
                kubectl --namespace reports annotate serviceaccount nightly eks.amazonaws.com/role-arn-
-      6.       statement 1 of the trust policy is for this service account alone, and goes last
+      6.       last, take statement 1 of the trust policy away: it is for this service account alone
 
     shared/app
       → or give it a role of the cluster's account that has podgrant/target-role = that role's ARN, and have that role trust it
@@ -128,11 +128,11 @@ async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
       2. done  somebody else made the association: no tag is needed
       3. done  the association stands, and the trust policy allows it
       4. done  3 of 3 pods have Pod Identity's variables
-      5.       the annotation goes, where it is written (chart, manifest, eksctl), or it comes back
+      5.       take the annotation out where it is written (chart, manifest, eksctl), or it comes back
                kubectl --namespace web annotate serviceaccount front eks.amazonaws.com/role-arn-
       6. done  the trust policy has no statement for it by this cluster's OIDC provider
 
-    1 to move, 1 under way, 1 moved, 2 to mend first, 2 that stay, 0 unknown. Nothing was changed.
+    1 to move, 1 under way, 1 moved, 1 to mend first, 3 that stay, 0 unknown. Nothing was changed.
     ---- exit 2
     "#);
     insta::assert_snapshot!(person.story("migrate --cluster prod-eu payments/api --output json", "").await, @r#"
@@ -150,19 +150,19 @@ async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
             {
               "step": "trust",
               "done": false,
-              "told": "the role lets podgrant add what its trust policy lacks",
+              "told": "let podgrant add to the trust policy what it lacks",
               "command": "aws iam tag-role --role-name payments --tags Key=podgrant/trust,Value=manage"
             },
             {
               "step": "tag",
               "done": false,
-              "told": "the role's tag asks for the place",
+              "told": "ask for the place by the role's tag",
               "command": "podgrant grant payments payments/api@eu-west-1/prod-eu"
             },
             {
               "step": "association",
               "done": false,
-              "told": "the association stands, and the trust policy allows it",
+              "told": "mend the trust policy, and make the association after it",
               "command": "podgrant apply --role payments"
             },
             {
@@ -174,13 +174,13 @@ async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
             {
               "step": "annotation",
               "done": false,
-              "told": "the annotation goes, where it is written (chart, manifest, eksctl), or it comes back",
+              "told": "take the annotation out where it is written (chart, manifest, eksctl), or it comes back",
               "command": "kubectl --namespace payments annotate serviceaccount api eks.amazonaws.com/role-arn-"
             },
             {
               "step": "statement",
               "done": false,
-              "told": "statement 1 of the trust policy is for this service account alone, and goes last"
+              "told": "last, take statement 1 of the trust policy away: it is for this service account alone"
             }
           ]
         }
@@ -191,17 +191,17 @@ async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
     payments/api     payments  2     to move  nothing is in the way
 
     payments/api
-      1.       the role lets podgrant add what its trust policy lacks
+      1.       let podgrant add to the trust policy what it lacks
                aws iam tag-role --role-name payments --tags Key=podgrant/trust,Value=manage
-      2.       the role's tag asks for the place
+      2.       ask for the place by the role's tag
                podgrant grant payments payments/api@eu-west-1/prod-eu
-      3.       the association stands, and the trust policy allows it
+      3.       mend the trust policy, and make the association after it
                podgrant apply --role payments
       4.       0 of 2 pods have Pod Identity's variables
                podgrant restart payments/api@eu-west-1/prod-eu --apply --wait
-      5.       the annotation goes, where it is written (chart, manifest, eksctl), or it comes back
+      5.       take the annotation out where it is written (chart, manifest, eksctl), or it comes back
                kubectl --namespace payments annotate serviceaccount api eks.amazonaws.com/role-arn-
-      6.       statement 1 of the trust policy is for this service account alone, and goes last
+      6.       last, take statement 1 of the trust policy away: it is for this service account alone
 
     1 to move, 0 under way, 0 moved, 0 to mend first, 0 that stay, 0 unknown. Nothing was changed.
 

@@ -193,18 +193,20 @@ pub fn judge(sight: &Sight, cluster: &Cluster, keys: &TagKeys) -> Verdict {
         return verdict(State::MendFirst, told, remedy);
     }
     let refused = match &sight.refused {
-        Ok(refused) => refused.first(),
+        Ok(refused) if standing.is_none() => refused.as_slice(),
+        Ok(_) => &[],
         Err(why) => return verdict(State::Unknown, why.clone(), ""),
     };
-    if let Some((FindingKind::Guardrail | FindingKind::ClusterOptedOut, why)) =
-        refused.filter(|_| standing.is_none())
-    {
+    let is_kept = |(kind, _): &&(FindingKind, String)| {
+        matches!(kind, FindingKind::Guardrail | FindingKind::ClusterOptedOut)
+    };
+    if let Some((_, why)) = refused.iter().find(is_kept) {
         let remedy = "IRSA goes on working for it, as it does for add-ons and their controllers; an EKS add-on is moved \
                       by itself: aws eks update-addon --pod-identity-associations";
         return verdict(State::Stays, why.clone(), remedy);
     }
-    let refused = refused.map(|(_, why)| why);
-    if let Some(why) = sight.broken.first().or(refused.filter(|_| standing.is_none())) {
+    let refused = refused.first().map(|(_, why)| why);
+    if let Some(why) = sight.broken.first().or(refused) {
         let remedy = if standing.is_some() {
             "an association stands, and new pods go without: mend it now, or take the association away"
         } else {
@@ -311,7 +313,8 @@ fn steps(
         if trusts {
             "the trust policy lets Pod Identity assume the role".to_owned()
         } else {
-            "the role lets podgrant add what its trust policy lacks".to_owned()
+            let is_let = if tags.manage_trust { "the role lets" } else { "let" };
+            format!("{is_let} podgrant add to the trust policy what it lacks")
         },
         format!("aws iam tag-role --role-name {name} --tags Key={},Value=manage", keys.key("trust")),
     )];
@@ -320,17 +323,22 @@ fn steps(
     steps.push(step(
         StepKind::Tag,
         asks || by_others,
-        if by_others && !asks {
-            "somebody else made the association: no tag is needed".to_owned()
-        } else {
-            "the role's tag asks for the place".to_owned()
+        match (asks, by_others) {
+            (true, _) => "the role's tag asks for the place".to_owned(),
+            (false, true) => "somebody else made the association: no tag is needed".to_owned(),
+            (false, false) => "ask for the place by the role's tag".to_owned(),
         },
         format!("podgrant grant {name} {place}"),
     ));
+    let stands = standing.is_some() && trusts;
     steps.push(step(
         StepKind::Association,
-        standing.is_some() && trusts,
-        "the association stands, and the trust policy allows it".to_owned(),
+        stands,
+        if stands {
+            "the association stands, and the trust policy allows it".to_owned()
+        } else {
+            "mend the trust policy, and make the association after it".to_owned()
+        },
         format!("podgrant apply --role {name}"),
     ));
     let given = pods.iter().filter(|pod| is_given(pod)).count();
@@ -343,7 +351,7 @@ fn steps(
     steps.push(step(
         StepKind::Annotation,
         false,
-        "the annotation goes, where it is written (chart, manifest, eksctl), or it comes back".to_owned(),
+        "take the annotation out where it is written (chart, manifest, eksctl), or it comes back".to_owned(),
         format!(
             "kubectl --namespace {} annotate serviceaccount {} {ANNOTATION}-",
             workload.namespace, workload.service_account
@@ -358,11 +366,11 @@ fn statement(role: &Role, cluster: &Cluster, workload: &Workload) -> Step {
     let told = match found.as_slice() {
         [] => "the trust policy has no statement for it by this cluster's OIDC provider".to_owned(),
         [OidcStatement { name, reach: Reach::Alone }] => {
-            format!("{name} of the trust policy is for this service account alone, and goes last")
+            format!("last, take {name} of the trust policy away: it is for this service account alone")
         }
         several => {
             let names: Vec<&str> = several.iter().map(|statement| statement.name.as_str()).collect();
-            format!("{} of the trust policy is for others too, and stays", names.join(", "))
+            format!("leave {} of the trust policy: it is for others too", names.join(", "))
         }
     };
     Step { kind: StepKind::Statement, done: found.is_empty(), told, command: String::new() }
