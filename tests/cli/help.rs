@@ -127,7 +127,7 @@ async fn help_says_what_there_is() {
           --region <REGION>             Region whose clusters are in the fleet; many times, or parted by commas [default: PODGRANT_REGIONS, or the profile's region]
           --namespace <NAMESPACE>       Where the pod and its service account are made [default: default]
           --tag-prefix <PREFIX>         What podgrant's tags begin with [default: PODGRANT_TAG_PREFIX, or podgrant/]
-          --image <IMAGE>               The pod's image: one with sh and the AWS CLI [default: public.ecr.aws/aws-cli/aws-cli:2.31.29]
+          --image <IMAGE>               The pod's image: one with sh and the AWS CLI [default: amazon/aws-cli:2.31.29]
           --output <FORMAT>             How results are put out [default: text] [possible values: text, json]
           --wait-limit <SECONDS>        Seconds to wait for the pod at most [default: 300]
           --yes                         Do not ask

@@ -32,7 +32,7 @@ async fn it_works_and_nothing_is_left() {
       role             podgrant-verify-mm90wfdc: for pods of this cluster only, and allowed nothing but sts:GetCallerIdentity
       association      default/podgrant-verify-mm90wfdc with that role
       service account  default/podgrant-verify-mm90wfdc
-      pod              default/podgrant-verify-mm90wfdc-1, image public.ecr.aws/aws-cli/aws-cli:2.31.29; 12 at most, one after the other
+      pod              default/podgrant-verify-mm90wfdc-1, image amazon/aws-cli:2.31.29; 12 at most, one after the other
 
       ok      role        podgrant-verify-mm90wfdc is made
       ok      association default/podgrant-verify-mm90wfdc is made
@@ -116,7 +116,7 @@ async fn it_asks_first() {
       role             podgrant-verify-mm90wfdc: for pods of this cluster only, and allowed nothing but sts:GetCallerIdentity
       association      tools/podgrant-verify-mm90wfdc with that role
       service account  tools/podgrant-verify-mm90wfdc
-      pod              tools/podgrant-verify-mm90wfdc-1, image public.ecr.aws/aws-cli/aws-cli:2.31.29; 12 at most, one after the other
+      pod              tools/podgrant-verify-mm90wfdc-1, image amazon/aws-cli:2.31.29; 12 at most, one after the other
 
     ---- stderr
     Make these, and remove them again? Only yes is a yes: Nothing was made.
@@ -145,7 +145,7 @@ async fn the_same_for_a_program() {
       "cluster": "eu-west-1/prod-eu",
       "namespace": "default",
       "run": "mm90wfdc",
-      "image": "public.ecr.aws/aws-cli/aws-cli:2.31.29",
+      "image": "amazon/aws-cli:2.31.29",
       "begun": true,
       "works": true,
       "links": [
@@ -228,7 +228,7 @@ async fn the_same_for_a_program() {
       role             podgrant-verify-mm90wfdc: for pods of this cluster only, and allowed nothing but sts:GetCallerIdentity
       association      default/podgrant-verify-mm90wfdc with that role
       service account  default/podgrant-verify-mm90wfdc
-      pod              default/podgrant-verify-mm90wfdc-1, image public.ecr.aws/aws-cli/aws-cli:2.31.29; 12 at most, one after the other
+      pod              default/podgrant-verify-mm90wfdc-1, image amazon/aws-cli:2.31.29; 12 at most, one after the other
 
       ok      role        podgrant-verify-mm90wfdc is made
       ok      association default/podgrant-verify-mm90wfdc is made
@@ -258,7 +258,7 @@ async fn the_same_for_a_program() {
       "cluster": "eu-west-1/prod-eu",
       "namespace": "default",
       "run": "mm90wfdc",
-      "image": "public.ecr.aws/aws-cli/aws-cli:2.31.29",
+      "image": "amazon/aws-cli:2.31.29",
       "begun": true,
       "works": false,
       "links": [
@@ -347,7 +347,7 @@ async fn a_role_takes_a_while_to_be_seen_and_so_does_an_association() {
       role             podgrant-verify-mm90wfdc: for pods of this cluster only, and allowed nothing but sts:GetCallerIdentity
       association      default/podgrant-verify-mm90wfdc with that role
       service account  default/podgrant-verify-mm90wfdc
-      pod              default/podgrant-verify-mm90wfdc-1, image public.ecr.aws/aws-cli/aws-cli:2.31.29; 12 at most, one after the other
+      pod              default/podgrant-verify-mm90wfdc-1, image amazon/aws-cli:2.31.29; 12 at most, one after the other
 
       ok      role        podgrant-verify-mm90wfdc is made
       ok      association default/podgrant-verify-mm90wfdc is made, 20 s after its role
@@ -382,7 +382,7 @@ async fn what_is_never_seen_ends_it() {
       role             podgrant-verify-mm90wfdc: for pods of this cluster only, and allowed nothing but sts:GetCallerIdentity
       association      default/podgrant-verify-mm90wfdc with that role
       service account  default/podgrant-verify-mm90wfdc
-      pod              default/podgrant-verify-mm90wfdc-1, image public.ecr.aws/aws-cli/aws-cli:2.31.29; 12 at most, one after the other
+      pod              default/podgrant-verify-mm90wfdc-1, image amazon/aws-cli:2.31.29; 12 at most, one after the other
 
       ok      role        podgrant-verify-mm90wfdc is made
       removed role            podgrant-verify-mm90wfdc
@@ -426,7 +426,7 @@ async fn what_does_not_work_is_said_with_its_cause() {
       role             podgrant-verify-mm90wfdc: for pods of this cluster only, and allowed nothing but sts:GetCallerIdentity
       association      default/podgrant-verify-mm90wfdc with that role
       service account  default/podgrant-verify-mm90wfdc
-      pod              default/podgrant-verify-mm90wfdc-1, image public.ecr.aws/aws-cli/aws-cli:2.31.29; 12 at most, one after the other
+      pod              default/podgrant-verify-mm90wfdc-1, image amazon/aws-cli:2.31.29; 12 at most, one after the other
 
       ok      role        podgrant-verify-mm90wfdc is made
       ok      association default/podgrant-verify-mm90wfdc is made
@@ -462,7 +462,7 @@ async fn what_does_not_work_is_said_with_its_cause() {
       role             podgrant-verify-mm90wfdc: for pods of this cluster only, and allowed nothing but sts:GetCallerIdentity
       association      default/podgrant-verify-mm90wfdc with that role
       service account  default/podgrant-verify-mm90wfdc
-      pod              default/podgrant-verify-mm90wfdc-1, image public.ecr.aws/aws-cli/aws-cli:2.31.29; 12 at most, one after the other
+      pod              default/podgrant-verify-mm90wfdc-1, image amazon/aws-cli:2.31.29; 12 at most, one after the other
 
       ok      role        podgrant-verify-mm90wfdc is made
       ok      association default/podgrant-verify-mm90wfdc is made
@@ -491,7 +491,7 @@ async fn ctrl_c_removes_what_was_made() {
       role             podgrant-verify-mm90wfdc: for pods of this cluster only, and allowed nothing but sts:GetCallerIdentity
       association      default/podgrant-verify-mm90wfdc with that role
       service account  default/podgrant-verify-mm90wfdc
-      pod              default/podgrant-verify-mm90wfdc-1, image public.ecr.aws/aws-cli/aws-cli:2.31.29; 12 at most, one after the other
+      pod              default/podgrant-verify-mm90wfdc-1, image amazon/aws-cli:2.31.29; 12 at most, one after the other
 
       ok      role        podgrant-verify-mm90wfdc is made
       ok      association default/podgrant-verify-mm90wfdc is made

@@ -40,7 +40,7 @@ pub const LABEL: &str = "podgrant/verify";
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "podgrant");
 
 /// The AWS CLI as AWS publishes it, for amd64 and arm64.
-pub const IMAGE: &str = "public.ecr.aws/aws-cli/aws-cli:2.31.29";
+pub const IMAGE: &str = "amazon/aws-cli:2.31.29";
 
 /// What is younger may be a run that is under way: none lasts so long. In seconds.
 pub const SETTLED: i64 = 15 * 60;

@@ -179,7 +179,7 @@ async fn it_works_on_a_real_api_server() {
       role             podgrant-verify-RUN: for pods of this cluster only, and allowed nothing but sts:GetCallerIdentity
       association      default/podgrant-verify-RUN with that role
       service account  default/podgrant-verify-RUN
-      pod              default/podgrant-verify-RUN-1, image public.ecr.aws/aws-cli/aws-cli:2.31.29; 12 at most, one after the other
+      pod              default/podgrant-verify-RUN-1, image amazon/aws-cli:2.31.29; 12 at most, one after the other
 
       ok      role        podgrant-verify-RUN is made
       ok      association default/podgrant-verify-RUN is made

@@ -115,7 +115,7 @@ async fn who_may_not_is_told_what() {
       role             podgrant-verify-mm90wfdc: for pods of this cluster only, and allowed nothing but sts:GetCallerIdentity
       association      default/podgrant-verify-mm90wfdc with that role
       service account  default/podgrant-verify-mm90wfdc
-      pod              default/podgrant-verify-mm90wfdc-1, image public.ecr.aws/aws-cli/aws-cli:2.31.29; 12 at most, one after the other
+      pod              default/podgrant-verify-mm90wfdc-1, image amazon/aws-cli:2.31.29; 12 at most, one after the other
 
 
     Whether Pod Identity works on eu-west-1/prod-eu was not seen. Nothing was made. (0 s)
@@ -133,7 +133,7 @@ async fn who_may_not_is_told_what() {
       role             podgrant-verify-mm90wfdc: for pods of this cluster only, and allowed nothing but sts:GetCallerIdentity
       association      default/podgrant-verify-mm90wfdc with that role
       service account  default/podgrant-verify-mm90wfdc
-      pod              default/podgrant-verify-mm90wfdc-1, image public.ecr.aws/aws-cli/aws-cli:2.31.29; 12 at most, one after the other
+      pod              default/podgrant-verify-mm90wfdc-1, image amazon/aws-cli:2.31.29; 12 at most, one after the other
 
       ok      role        podgrant-verify-mm90wfdc is made
       ok      association default/podgrant-verify-mm90wfdc is made
