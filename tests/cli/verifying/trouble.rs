@@ -196,6 +196,23 @@ async fn a_role_that_does_not_show_yet_is_looked_for_again() {
 }
 
 #[tokio::test]
+async fn a_role_whose_answer_was_lost_and_that_does_not_show_yet_is_looked_for_again() {
+    let (person, hands) = verifier().await;
+    person.aws.fault(Fault::on("iam", "CreateRole").first(1).lose_response());
+    let hidden = Fault::on("iam", "GetRole").first(1);
+    person.aws.fault(hidden.meanwhile(|aws| aws.hide_role(&aws.roles()[0].name, 2)));
+    let said = person.types(VERIFY, "").await;
+    assert!(said.code == 1 && said.errors.contains("EntityAlreadyExists"), "{said}");
+    assert!(said.out.contains("removed role"), "{said}");
+    assert!(person.aws.roles().is_empty() && hands.left().is_empty());
+    // Where it shows, it is known for the run's own.
+    let (person, hands) = verifier().await;
+    person.aws.fault(Fault::on("iam", "CreateRole").first(1).lose_response());
+    assert_eq!(person.types(VERIFY, "").await.code, 0);
+    assert!(person.aws.roles().is_empty() && hands.left().is_empty());
+}
+
+#[tokio::test]
 async fn a_role_that_others_hung_something_on_is_left_and_told() {
     let (person, _) = verifier().await;
     person.aws.fault(Fault::on("eks", "DeletePodIdentityAssociation").meanwhile(|aws| {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::may_begin;
 use super::removal::{Removed, remove};
-use super::trial::of_trouble;
+use super::trial::{Known, of_trouble};
 use crate::arguments::{ClusterArgument, Consent};
 use crate::exit::Exit;
 use crate::problem::Problem;
@@ -96,7 +96,7 @@ pub async fn clean(
                 continue;
             }
             session.ui.progress(&format!("removing the {thing} …"));
-            removed.push(remove(session, run, *thing, name, false).await);
+            removed.push(remove(session, run, *thing, name, Known::Not).await);
         }
     }
     removed.iter().for_each(|removed| removed.show(session));

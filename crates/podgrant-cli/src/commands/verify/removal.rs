@@ -5,7 +5,7 @@ use podgrant_core::agent::pods::KubernetesAccess;
 use podgrant_core::verify::{Object, PAUSE, Removal, Run, TRIES, Thing, Trouble};
 use serde::Serialize;
 
-use super::trial::Trial;
+use super::trial::{Known, Trial};
 use crate::session::Session;
 use crate::ui::Look;
 
@@ -74,15 +74,14 @@ impl Trial<'_> {
     /// Removes what was made, and what may have been, whatever comes in between.
     pub async fn remove(&self, session: &mut Session<'_>) -> Vec<Removed> {
         let mut all = Vec::new();
-        for thing in Thing::ALL.into_iter().rev().filter(|thing| self.begun.contains(thing)) {
+        for (&thing, &known) in self.begun.iter().rev() {
             let names: Vec<String> = match thing {
                 Thing::Pod => self.pods.iter().map(|number| self.run.id.pod_name(*number)).collect(),
                 _ => vec![self.run.id.name()],
             };
             for name in names {
                 session.ui.progress(&format!("removing the {thing} …"));
-                let is_likely = self.likely.contains(&thing);
-                let removed = remove(session, &self.run, thing, &name, is_likely).await;
+                let removed = remove(session, &self.run, thing, &name, known).await;
                 removed.show(session);
                 all.push(removed);
             }
@@ -92,9 +91,8 @@ impl Trial<'_> {
     }
 }
 
-/// Removes one thing of a run. `is_likely`: it was made, or may have been, and where there is none it may only not
-/// show yet.
-pub async fn remove(session: &Session<'_>, run: &Run, thing: Thing, name: &str, is_likely: bool) -> Removed {
+/// Removes one thing of a run.
+pub async fn remove(session: &Session<'_>, run: &Run, thing: Thing, name: &str, known: Known) -> Removed {
     let gone = |was_absent| Removed {
         thing,
         name: name.to_owned(),
@@ -108,14 +106,14 @@ pub async fn remove(session: &Session<'_>, run: &Run, thing: Thing, name: &str, 
         match one_try(session, run, thing, name).await {
             Ok(Removal::Removed) => return gone(false),
             Ok(Removal::Absent) if was_there => return gone(false),
-            Ok(Removal::Absent) if !is_likely || number == TRIES => return gone(true),
+            Ok(Removal::Absent) if known == Known::Not || number == TRIES => return gone(true),
             Ok(Removal::Absent) => {}
             Ok(Removal::Going) => {
                 was_there = true;
                 "it is still being deleted".clone_into(&mut reason);
             }
             // It stood in the way, and nothing was made.
-            Ok(Removal::Foreign) if !is_likely => return gone(true),
+            Ok(Removal::Foreign) if known != Known::Made => return gone(true),
             Ok(Removal::Foreign) => {
                 let why = "what stands there lacks verify's mark, and is left alone";
                 return Removed { by_hand: None, ..Removed::unseen(thing, name, run, why) };

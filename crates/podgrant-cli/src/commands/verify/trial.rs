@@ -1,6 +1,6 @@
 //! What a run makes, and what its pod tells.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use podgrant_aws::{AwsError, Meaning};
 use podgrant_core::agent::pods::KubernetesAccess;
@@ -26,10 +26,8 @@ pub struct Trial<'a> {
     pub image: &'a str,
     limit: i64,
     pub links: Vec<Link>,
-    /// What it began to make.
-    pub begun: BTreeSet<Thing>,
-    /// What of it was made, or may have been: where it does not show, it is looked for again.
-    pub likely: BTreeSet<Thing>,
+    /// What it began to make, and what is known of it.
+    pub begun: BTreeMap<Thing, Known>,
     /// Pods that may stand.
     pub pods: BTreeSet<u32>,
 }
@@ -44,9 +42,31 @@ impl Stopped {
     }
 }
 
-/// Whether what was asked may be done, though the answer is an error.
-fn may_be_done(error: &AwsError) -> bool {
-    error.is(Meaning::Unreachable) || error.is(Meaning::Transient)
+/// What is known of a thing that a run began to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// It was not made.
+    Not,
+    /// An answer was lost: where it does not show it is looked for again.
+    Perhaps,
+    /// It was made: where it does not show it is looked for again, and where it lacks its mark that is told.
+    Made,
+}
+
+/// What an error tells of a thing that was to be made. It may be the answer to a call that repeated one whose
+/// answer was lost: so only a plain no is one.
+fn after(error: &AwsError) -> Known {
+    match error.meaning {
+        Meaning::AccessDenied
+        | Meaning::NoCredentials
+        | Meaning::BadCredentials
+        | Meaning::Invalid
+        | Meaning::TrustPolicy
+        | Meaning::LimitExceeded
+        | Meaning::RoleNotVisible
+        | Meaning::NotFound => Known::Not,
+        _ => Known::Perhaps,
+    }
 }
 
 /// For a person: what a cluster's Kubernetes API said, and what helps.
@@ -75,8 +95,7 @@ impl<'a> Trial<'a> {
             image: &settings.image,
             limit: settings.wait_limit,
             links: Vec::new(),
-            begun: BTreeSet::new(),
-            likely: BTreeSet::new(),
+            begun: BTreeMap::new(),
             pods: BTreeSet::new(),
         }
     }
@@ -129,10 +148,15 @@ impl<'a> Trial<'a> {
 
     /// An error of a call that was to make something.
     fn not_made(&mut self, session: &Session<'_>, thing: Thing, error: &AwsError) -> Stopped {
-        if may_be_done(error) {
-            self.likely.insert(thing);
-        }
+        self.begun.insert(thing, after(error));
         Stopped(session.problem(error))
+    }
+
+    /// The same of a cluster's Kubernetes API.
+    fn refused(&mut self, thing: Thing, trouble: &Trouble) -> Stopped {
+        let known = if trouble.may_be_done() { Known::Perhaps } else { Known::Not };
+        self.begun.insert(thing, known);
+        self.trouble(trouble)
     }
 
     fn trouble(&self, trouble: &Trouble) -> Stopped {
@@ -148,10 +172,10 @@ impl<'a> Trial<'a> {
     async fn make_role(&mut self, session: &mut Session<'_>) -> Result<RoleArn, Stopped> {
         Self::goes_on(session)?;
         session.ui.progress("making the role …");
-        self.begun.insert(Thing::Role);
+        self.begun.insert(Thing::Role, Known::Perhaps);
         let made = session.aws.make_verify_role(&self.run, &self.cluster).await;
         let role = made.map_err(|error| self.not_made(session, Thing::Role, &error))?;
-        self.likely.insert(Thing::Role);
+        self.begun.insert(Thing::Role, Known::Made);
         Self::goes_on(session)?;
         let allowed = session.aws.allow_verify_role(&self.run).await;
         allowed.map_err(|error| Stopped(session.problem(&error)))?;
@@ -162,14 +186,14 @@ impl<'a> Trial<'a> {
     /// EKS sees a new role after some seconds.
     async fn make_association(&mut self, session: &mut Session<'_>, role: &RoleArn) -> Result<(), Stopped> {
         let began = session.now();
-        self.begun.insert(Thing::Association);
         loop {
             Self::goes_on(session)?;
             session.ui.progress("making the association …");
+            self.begun.insert(Thing::Association, Known::Perhaps);
             let waited = session.now() - began;
             match session.aws.make_verify_association(&self.run, role).await {
                 Ok(()) => {
-                    self.likely.insert(Thing::Association);
+                    self.begun.insert(Thing::Association, Known::Made);
                     let place = format!("{}/{}", self.run.namespace, self.run.id.name());
                     let after =
                         if waited > 0 { format!(", {waited} s after its role") } else { String::new() };
@@ -177,6 +201,7 @@ impl<'a> Trial<'a> {
                     return Ok(());
                 }
                 Err(error) if error.is(Meaning::RoleNotVisible) && waited < ROLE_LIMIT => {
+                    self.begun.insert(Thing::Association, Known::Not);
                     session.ui.progress("waiting until EKS sees the role …");
                     Self::pause(session).await?;
                 }
@@ -189,25 +214,22 @@ impl<'a> Trial<'a> {
         Self::goes_on(session)?;
         session.ui.progress("making the service account …");
         let way = self.way(session).await?;
-        self.begun.insert(Thing::ServiceAccount);
+        self.begun.insert(Thing::ServiceAccount, Known::Perhaps);
         match session.hands().make_account(way, self.run.clone()).await {
             Ok(()) => {
-                self.likely.insert(Thing::ServiceAccount);
+                self.begun.insert(Thing::ServiceAccount, Known::Made);
                 let told = format!("{}/{} is made", self.run.namespace, self.run.id.name());
                 self.right(session, LinkKind::Account, told);
                 Ok(())
             }
-            Err(trouble) => {
-                self.likely.extend(trouble.may_be_done().then_some(Thing::ServiceAccount));
-                Err(self.trouble(&trouble))
-            }
+            Err(trouble) => Err(self.refused(Thing::ServiceAccount, &trouble)),
         }
     }
 
     /// Makes pods until one is given the variables, or the last one has to do without; tells its number.
     async fn make_pods(&mut self, session: &mut Session<'_>) -> Result<u32, Stopped> {
         let mut number = 1;
-        self.begun.insert(Thing::Pod);
+        self.begun.insert(Thing::Pod, Known::Not);
         loop {
             Self::goes_on(session)?;
             session.ui.progress("making the pod …");
@@ -218,8 +240,7 @@ impl<'a> Trial<'a> {
                 Ok(seen) if seen.has_variables || number >= MOST_PODS => return Ok(number),
                 Ok(_) => {}
                 Err(trouble) => {
-                    self.likely.extend(trouble.may_be_done().then_some(Thing::Pod));
-                    return Err(self.trouble(&trouble));
+                    return Err(self.refused(Thing::Pod, &trouble));
                 }
             }
             self.take_back(session, number).await?;
