@@ -78,7 +78,7 @@ fn allowing(flow: &Flow, payload: &Value) -> Result<(Flow, bool), String> {
 const TO_BEGIN_MS: i64 = 15_000;
 
 /// The part of an invocation that is left at least where a piece of a sweep begins: one third. A batch may hold ten, each
-/// worth minutes; the first of them always begins.
+/// worth minutes; the first of them begins where events before it left time.
 const TO_BEGIN_A_SWEEP: i64 = 3;
 
 /// Milliseconds kept for the answer itself: without one, Lambda delivers the
@@ -182,10 +182,12 @@ async fn serve(flow: &Flow, event: &Value, message_id: &str, origin: Origin, tim
 /// Puts a piece of a sweep back on the queue as it came. All else fails, and is delivered again when its visibility timeout
 /// has passed: that is half an hour, and a sweep would stand still for so long.
 async fn put_back(flow: &Flow, wake: &Wake, reason: &str, time: Time) -> Ending {
-    if !is_of_a_sweep(wake) || time.left(flow) < TO_PUT_BACK_MS {
+    // The answer needs some of what is left: without one all of the batch comes again.
+    let most = TO_PUT_BACK_MS.min(time.left(flow) - TO_PUT_BACK_MS / 4);
+    if !is_of_a_sweep(wake) || most < TO_PUT_BACK_MS / 4 {
         return Ending::Failed;
     }
-    let limit = Duration::from_millis(TO_PUT_BACK_MS.unsigned_abs());
+    let limit = Duration::from_millis(most.unsigned_abs());
     match tokio::time::timeout(limit, flow.put_back(wake, reason)).await {
         Ok(Ok(())) => Ending::NotYet,
         Ok(Err(_)) | Err(_) => Ending::Failed,
