@@ -371,8 +371,17 @@ async fn what_goes_wrong_with_a_write_is_said_and_done_once() {
 
 #[tokio::test]
 async fn what_changes_before_the_yes_is_looked_at_again() {
-    for change in ["paused", "rolled by somebody else", "deleted", "held by a budget"] {
+    let changes = [
+        "paused",
+        "rolled by somebody else",
+        "deleted",
+        "held by a budget",
+        "shut out by the trust policy",
+        "made anew",
+    ];
+    for change in changes {
         let (mut person, kubernetes) = inside().await;
+        let aws = person.aws.clone();
         let api = object("Deployment", "payments", "api");
         let inner = kubernetes.clone();
         // While the question stands.
@@ -385,6 +394,10 @@ async fn what_changes_before_the_yes_is_looked_at_again() {
                 (controller.generation, controller.observed) = (2, 2);
             }),
             "deleted" => inner.remove(&api),
+            "shut out by the trust policy" => aws.change_role("payments", |role| {
+                role.trust_policy = role.trust_policy.replace("sts:TagSession", "sts:SetSourceIdentity");
+            }),
+            "made anew" => inner.drain("payments/api", NOW),
             _ => inner.add_budget("payments", "api", 0),
         }));
         person.terminal.input = true;
@@ -418,16 +431,27 @@ async fn ctrl_c_ends_it_between_two_workloads() {
 #[tokio::test]
 async fn pods_that_would_lose_their_role_are_left_alone() {
     let (person, kubernetes) = inside().await;
-    kubernetes
-        .change_pods(|pod| drop(pod.containers[0].variables.insert("AWS_WEB_IDENTITY_TOKEN_FILE", None)));
     person.aws.change_role("payments", |role| {
         role.trust_policy = role.trust_policy.replace("sts:TagSession", "sts:SetSourceIdentity");
     });
+    // They may work with their node's role.
+    insta::assert_snapshot!(person.story("restart payments/api@prod-eu", "").await, @"
+    CLUSTER            WORKLOAD                 SERVICE ACCOUNT  LACK    RESTART    WHY
+    eu-west-1/prod-eu  Deployment payments/api  payments/api     3 of 3  held back  made before its association (2026-03-02T09:45:30Z)
+
+    ! Deployment payments/api: new pods would get nothing: the trust policy does not allow sts:TagSession to pods.eks.amazonaws.com
+      → mend that first: podgrant doctor payments/api@…
+
+    0 workloads to roll, 1 held back, 0 by hand, 0 that it does not help, 0 unknown.
+    ---- exit 2
+    ");
+    kubernetes
+        .change_pods(|pod| drop(pod.containers[0].variables.insert("AWS_WEB_IDENTITY_TOKEN_FILE", None)));
     insta::assert_snapshot!(person.story("restart payments/api@prod-eu", "").await, @"
     CLUSTER            WORKLOAD                 SERVICE ACCOUNT  LACK    RESTART    WHY
     eu-west-1/prod-eu  Deployment payments/api  payments/api     3 of 3  held back  made before its association (2026-03-02T09:45:30Z); by IRSA until then
 
-    ! Deployment payments/api: its pods have a role by IRSA, which they would lose: the trust policy does not allow sts:TagSession to pods.eks.amazonaws.com
+    ! Deployment payments/api: new pods would get nothing: the trust policy does not allow sts:TagSession to pods.eks.amazonaws.com
       → mend that first: podgrant doctor payments/api@…
 
     0 workloads to roll, 1 held back, 0 by hand, 0 that it does not help, 0 unknown.

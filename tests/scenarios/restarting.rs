@@ -10,7 +10,7 @@ use podgrant_core::explain::evidence::Owner;
 use podgrant_core::migrate::ANNOTATION;
 use podgrant_core::moment::rfc3339;
 use podgrant_core::restart::{ObjectRef, Progress, RESTARTED_AT, Restart, Strategy};
-use podgrant_tests::fake::{Association, Cluster};
+use podgrant_tests::fake::{Association, Cluster, Role};
 use podgrant_tests::local_kubernetes::LocalKubernetes;
 use serde_json::{Value, json};
 
@@ -68,6 +68,7 @@ async fn deployed(server: &LocalKubernetes) -> World {
     server.add_accounts("rolled", &["api", "db"]).await.unwrap();
     server.put_object(&keeper("Deployment", "api", json!({"replicas": 2}))).await.unwrap();
     server.run_pods("rolled", 2, None).await.unwrap();
+    w.aws.add_role(Role::named("some-role").trusting_pods());
     for account in ["api", "db"] {
         let mut made = Association::of("prod-eu", "rolled", account);
         // The server's clock is real, and the world's a while behind.
@@ -138,13 +139,13 @@ async fn a_deployment_is_rolled_as_kubernetes_rolls() {
     let (cluster, restart) = (&found.clusters[0].0, &found.clusters[0].1[0]);
     let moment = rfc3339(now(&w));
     let aws = by_hand(&w);
-    let rolled = aws.roll(cluster, restart, &moment, &roller(), now(&w)).await;
+    let rolled = aws.roll(cluster, restart, &moment, &roller(), None, now(&w)).await;
     let Rolled::Done(generation) = rolled else { panic!("{rolled:?}") };
     let stands = server.object(&keeper("Deployment", "api", json!({}))).await.unwrap();
     assert_eq!(stands["spec"]["template"]["metadata"]["annotations"], json!({RESTARTED_AT: moment}));
     assert_eq!((stands["metadata"]["generation"].as_i64(), generation), (Some(2), 2));
     // The answer came twice: it is done once.
-    let again = aws.roll(cluster, restart, &moment, &roller(), now(&w)).await;
+    let again = aws.roll(cluster, restart, &moment, &roller(), None, now(&w)).await;
     assert_eq!(again, Rolled::Done(generation));
 
     // The real controller makes its pods anew, as they become ready.
@@ -225,8 +226,8 @@ async fn what_is_not_rolled_is_read_as_it_stands() {
         found = look(&w, Target::service_account("rolled/api@prod-eu").unwrap()).await;
     }
     let restart = all(&found).into_iter().find(|restart| restart.step.kind.as_str() == "roll").unwrap();
-    let rolled =
-        by_hand(&w).roll(&found.clusters[0].0, restart, "2026-01-01T00:00:00Z", &roller(), now(&w)).await;
+    let cluster = &found.clusters[0].0;
+    let rolled = by_hand(&w).roll(cluster, restart, "2026-01-01T00:00:00Z", &roller(), None, now(&w)).await;
     let Rolled::Failed(why) = rolled else { panic!("{rolled:?}") };
     assert_snapshot!(why, @r#"the cluster's Kubernetes API refused you (403: deployments.apps "api" is forbidden: User "arn:aws:iam::111122223333:user/ops" cannot patch resource "deployments" in API group "apps" in the namespace "rolled"); an access entry with AmazonEKSEditPolicy on the cluster would allow it"#);
 

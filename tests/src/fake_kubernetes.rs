@@ -173,6 +173,20 @@ impl FakeKubernetes {
         });
     }
 
+    /// A service account's pods go, and come anew as EKS's webhook leaves them now.
+    pub fn drain(&self, account: &str, at: i64) {
+        for pod in self.pods() {
+            if format!("{}/{}", pod.namespace, pod.account) != account {
+                continue;
+            }
+            let made = self.made(account, &pod.name, pod.owner.clone(), at);
+            let is_it = |one: &&mut Pod| (&one.namespace, &one.name) == (&pod.namespace, &pod.name);
+            if let Some(old) = self.state().pods.iter_mut().find(is_it) {
+                *old = made;
+            }
+        }
+    }
+
     pub fn controller(&self, object: &ObjectRef) -> Option<Controller> {
         self.state().objects.get(object)?.controller.clone()
     }

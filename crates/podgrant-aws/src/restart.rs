@@ -156,34 +156,39 @@ impl Aws {
         restarts
     }
 
-    /// Rolls a workload that was shown, if it is still so. Looks at it again right before, and again where it changed
-    /// in between or the answer was lost.
+    /// Rolls a workload that was shown, if it is still so. Looks at it again right before as it was looked at when it
+    /// was shown, and again where it changed in between or the answer was lost.
     pub async fn roll(
         &self,
         cluster: &Cluster,
         shown: &Restart,
         moment: &str,
         roller: &Roller,
+        onlooker: Option<&Onlooker>,
         now: i64,
     ) -> Rolled {
-        let Kept::Kept(object) = &shown.workload else { return Rolled::Not(Step::changed()) };
+        let (Kept::Kept(object), Some(account)) = (&shown.workload, workload_of(&shown.account)) else {
+            return Rolled::Not(Step::changed());
+        };
         let mut unsure = None;
         for _ in 0..LOOKS {
             let way = match self.way_into(cluster, now).await {
                 Ok(way) => way,
                 Err(why) => return Rolled::Failed(why),
             };
-            let mut sight = Sight {
+            let stands = Sight {
                 objects: (roller.objects)(way.clone(), [object.clone()].into()).await,
                 ..Sight::default()
             };
-            if let Some(controller) = sight.controller(object)
+            if let Some(controller) = stands.controller(object)
                 && controller.restarted_at.as_deref() == Some(moment)
             {
                 return Rolled::Done(controller.generation);
             }
-            let budgets = (roller.budgets)(way.clone(), object.namespace.clone()).await;
-            sight.budgets.insert(object.namespace.clone(), budgets);
+            let sight = match self.sight(cluster, Some(&account), roller, onlooker, now).await {
+                Ok(sight) => sight,
+                Err(why) => return Rolled::Failed(why),
+            };
             let step = sight.step_again(shown);
             let version = sight.controller(object).map(|controller| controller.resource_version.clone());
             let Some(version) = version.filter(|_| step.kind == StepKind::Roll) else {
@@ -241,13 +246,12 @@ impl Aws {
         let pods = (roller.pods)(way.clone(), by_account.keys().cloned().collect()).await?;
         let mut sight = Sight { pods, ..Sight::default() };
         let lacking = sight.lacking();
-        let described = side_by_side(lacking, |(account, by_irsa)| {
+        let described = side_by_side(lacking, |account| {
             let association = by_account.get(&account);
             async move {
                 let association = association?;
                 let times = self.times_of(association).await;
-                let broken =
-                    if by_irsa { self.broken(cluster, association, onlooker, now).await } else { None };
+                let broken = self.broken(cluster, association, onlooker, now).await;
                 Some((account, times, broken))
             }
         });
@@ -303,6 +307,12 @@ impl Aws {
         let mut links = explained.chains.into_iter().flat_map(|chain| chain.links);
         links.find(|link| link.state == State::Broken && decides.contains(&link.kind)).map(|link| link.told)
     }
+}
+
+/// Of `namespace/account`.
+fn workload_of(account: &str) -> Option<Workload> {
+    let (namespace, name) = account.split_once('/')?;
+    Some(Workload { namespace: namespace.parse().ok()?, service_account: name.parse().ok()? })
 }
 
 fn not_one(named: &NamedCluster, found: &[Cluster], failed: bool) -> Option<(Option<ClusterId>, String)> {

@@ -199,13 +199,9 @@ enum Kept {
 }
 
 impl Sight {
-    /// Service accounts with pods that lack the variables, and whether one of these has its account's role by IRSA.
-    pub fn lacking(&self) -> BTreeMap<String, bool> {
-        let mut accounts = BTreeMap::new();
-        for pod in self.pods.iter().filter(|pod| self.fault(pod).is_some()) {
-            *accounts.entry(account_of(pod)).or_default() |= is_by_irsa(pod);
-        }
-        accounts
+    /// Service accounts with pods that lack the variables.
+    pub fn lacking(&self) -> BTreeSet<String> {
+        self.pods.iter().filter(|pod| self.fault(pod).is_some()).map(account_of).collect()
     }
 
     /// The objects that are to be read next. None: all that decides was read.
@@ -247,12 +243,14 @@ impl Sight {
 
     /// What is to be done with a workload that was shown, by what is seen of it right before.
     pub fn step_again(&self, shown: &Restart) -> Step {
-        let Workload::Kept(object) = &shown.workload else { return Step::changed() };
-        let step = self.step_of(object, &shown.account);
-        if step.kind == StepKind::Roll && self.generation(object) != shown.generation {
+        let is_it = |seen: &Restart| (&seen.workload, &seen.account) == (&shown.workload, &shown.account);
+        let Some(seen) = self.restarts().into_iter().find(is_it) else {
+            return Step::new(StepKind::HeldBack, "its pods lack nothing any more", "");
+        };
+        if seen.step.kind == StepKind::Roll && seen.generation != shown.generation {
             return Step::changed();
         }
-        step
+        seen.step
     }
 
     /// The state of a workload, where it was read and is there.
@@ -271,7 +269,7 @@ impl Sight {
     /// The pods of accounts of which some lack the variables.
     fn concerned(&self) -> impl Iterator<Item = &Pod> {
         let accounts = self.lacking();
-        self.pods.iter().filter(move |pod| accounts.contains_key(&account_of(pod)))
+        self.pods.iter().filter(move |pod| accounts.contains(&account_of(pod)))
     }
 
     fn kept(&self, pod: &Pod) -> Kept {
@@ -380,11 +378,11 @@ impl Sight {
             }
             None => return Step::new(StepKind::Unknown, "its disruption budgets were not asked for", ""),
         }
-        // Who has nothing by IRSA has nothing to lose.
+        // Pods may have something to lose: a role by IRSA, or their node's, which the variables shut off.
         if let Some(why) = self.broken.get(account) {
             return Step::new(
                 StepKind::HeldBack,
-                format!("its pods have a role by IRSA, which they would lose: {why}"),
+                format!("new pods would get nothing: {why}"),
                 format!("mend that first: podgrant doctor {account}@…"),
             );
         }

@@ -242,7 +242,8 @@ async fn roll(session: &mut Session<'_>, roller: &Roller, rolls: &[(&Cluster, &R
             Outcome::NotBegun
         } else {
             session.ui.progress(&format!("rolling {} …", restart.workload));
-            match session.aws.roll(cluster, restart, &moment, roller, session.now()).await {
+            let now = session.now();
+            match session.aws.roll(cluster, restart, &moment, roller, session.onlooker(), now).await {
                 Rolled::Done(generation) => Outcome::Rolling(generation),
                 Rolled::Not(step) => Outcome::HeldBack(step.told),
                 Rolled::Failed(why) => Outcome::Failed(why),

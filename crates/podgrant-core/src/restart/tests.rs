@@ -138,6 +138,9 @@ fn what_becomes_of_a_workload() {
             s.pods.iter_mut().for_each(by_irsa);
             s.broken = [("payments/api".to_owned(), "the cluster has no agent".to_owned())].into();
         }),
+        ("without IRSA, and Pod Identity is broken", |s| {
+            s.broken = [("payments/api".to_owned(), "the cluster has no agent".to_owned())].into();
+        }),
         ("on Fargate", |s| s.pods[1].runs_on = Some(NodeKind::Fargate)),
         ("on Windows", |s| s.pods[1].runs_on = Some(NodeKind::Windows)),
         ("of a service account that keeps EKS out", |s| {
@@ -226,9 +229,15 @@ fn what_changed_since_it_was_shown_is_not_rolled() {
     let mut other = sight.clone();
     other.deployment().observed = 2;
     assert_eq!(other.step_again(&shown).kind, StepKind::HeldBack);
-    let mut other = sight;
+    let mut other = sight.clone();
     other.budget(|_| {});
     assert_eq!(other.step_again(&shown).kind, StepKind::HeldBack);
+    let mut other = sight.clone();
+    other.broken = [("payments/api".to_owned(), "the cluster has no agent".to_owned())].into();
+    assert_eq!(other.step_again(&shown).kind, StepKind::HeldBack);
+    let mut other = sight;
+    other.pods.iter_mut().for_each(given);
+    assert_eq!(other.step_again(&shown).told, "its pods lack nothing any more");
 }
 
 #[test]
