@@ -492,6 +492,9 @@ async fn what_can_not_be_seen_is_said() {
     ---- exit 3
     ");
     kubernetes.no_more_trouble();
+    person.aws.fault(Fault::on("eks", "DescribePodIdentityAssociation").region(EU).access_denied());
+    insta::assert_snapshot!(person.story("restart payments/api@prod-eu --apply --yes", "").await, @"");
+    assert_eq!(kubernetes.writes(), [""; 0]);
     person.aws.fault(Fault::on("eks", "ListPodIdentityAssociations").region(EU).access_denied());
     insta::assert_snapshot!(person.story("restart", "").await, @"
     ---- stderr

@@ -256,7 +256,11 @@ impl Aws {
             }
         });
         for (account, times, broken) in described.await.into_iter().flatten() {
-            sight.times.extend(times.map(|times| (account.clone(), times)));
+            let Some(times) = times.transpose() else {
+                sight.leave(&account);
+                continue;
+            };
+            sight.times.insert(account.clone(), times);
             sight.broken.extend(broken.map(|why| (account, why)));
         }
         loop {
@@ -279,10 +283,10 @@ impl Aws {
         Ok(sight)
     }
 
-    /// Without them, when the pods were made is not held against the association.
-    async fn times_of(&self, association: &Association) -> Option<Times> {
+    /// None where it was deleted since it was listed.
+    async fn times_of(&self, association: &Association) -> Read<Option<Times>> {
         let described = self.association_in_time(&association.cluster, &association.id).await;
-        described.ok().flatten().map(|(_, times)| times)
+        described.map(|found| found.map(|(_, times)| times)).map_err(|error| error.to_string())
     }
 
     /// Why a service account's pods would get nothing from Pod Identity, if something is surely wrong.

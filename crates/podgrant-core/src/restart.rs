@@ -45,8 +45,8 @@ pub struct Object {
 pub struct Sight {
     /// Pods whose service accounts have associations.
     pub pods: Vec<Pod>,
-    /// Those associations' times, by `namespace/account`; where one is missing it is not known.
-    pub times: BTreeMap<String, Times>,
+    /// Those associations' times, by `namespace/account`.
+    pub times: BTreeMap<String, Read<Times>>,
     /// Service accounts whose pods would get nothing from Pod Identity now, and why.
     pub broken: BTreeMap<String, String>,
     /// None where there is no such object.
@@ -204,6 +204,11 @@ impl Sight {
         self.pods.iter().filter(|pod| self.fault(pod).is_some()).map(account_of).collect()
     }
 
+    /// Takes a service account's pods out: its association is gone.
+    pub fn leave(&mut self, account: &str) {
+        self.pods.retain(|pod| account_of(pod) != account);
+    }
+
     /// The objects that are to be read next. None: all that decides was read.
     pub fn unasked(&self) -> BTreeSet<ObjectRef> {
         let kept = self.concerned().map(|pod| self.kept(pod));
@@ -245,7 +250,11 @@ impl Sight {
     pub fn step_again(&self, shown: &Restart) -> Step {
         let is_it = |seen: &Restart| (&seen.workload, &seen.account) == (&shown.workload, &shown.account);
         let Some(seen) = self.restarts().into_iter().find(is_it) else {
-            return Step::new(StepKind::HeldBack, "its pods lack nothing any more", "");
+            return Step::new(
+                StepKind::HeldBack,
+                "its pods lack nothing any more, or their association is gone",
+                "",
+            );
         };
         if seen.step.kind == StepKind::Roll && seen.generation != shown.generation {
             return Step::changed();
@@ -263,7 +272,11 @@ impl Sight {
     }
 
     fn fault(&self, pod: &Pod) -> Option<Fault> {
-        lack(self.times.get(&account_of(pod)), pod)
+        lack(self.times_of(&account_of(pod)), pod)
+    }
+
+    fn times_of(&self, account: &str) -> Option<&Times> {
+        self.times.get(account)?.as_ref().ok()
     }
 
     /// The pods of accounts of which some lack the variables.
@@ -297,10 +310,10 @@ impl Sight {
     fn restart(&self, workload: Workload, account: String, pods: &[&Pod], unread: Option<String>) -> Restart {
         let lacking: Vec<(&Pod, Fault)> =
             pods.iter().filter_map(|pod| Some((*pod, self.fault(pod)?))).collect();
-        let step = match (unread, self.no_help(&account, &lacking), &workload) {
-            (Some(why), ..) => {
-                Step::new(StepKind::Unknown, format!("who makes it anew was not seen: {why}"), "")
-            }
+        let unread = unread.map(|why| format!("who makes it anew was not seen: {why}"));
+        let sure = self.no_help(&account, &lacking).or_else(|| self.timeless(&account));
+        let step = match (unread, sure, &workload) {
+            (Some(why), ..) => Step::new(StepKind::Unknown, why, ""),
             (None, Some(step), _) => step,
             (None, None, Workload::Kept(object)) => self.step_of(object, &account),
             (None, None, Workload::Pod { namespace, .. }) => Step::new(
@@ -324,6 +337,17 @@ impl Sight {
             step,
             generation,
         }
+    }
+
+    /// Where it is not known whether pods are older than their association.
+    fn timeless(&self, account: &str) -> Option<Step> {
+        let why = match self.times.get(account) {
+            Some(Ok(_)) => return None,
+            Some(Err(why)) => why.as_str(),
+            None => "it was not asked for",
+        };
+        let told = format!("when its association was made was not read: {why}");
+        Some(Step::new(StepKind::Unknown, told, ""))
     }
 
     /// Where pods made anew would be no better.
@@ -394,8 +418,7 @@ impl Sight {
     }
 
     fn why(&self, account: &str, lacking: &[(&Pod, Fault)]) -> String {
-        let times = self.times.get(account);
-        let mut told = match times {
+        let mut told = match self.times_of(account) {
             Some(times) if lacking.iter().any(|(_, fault)| *fault == Fault::PodOlder) => {
                 let is_older = |pod: &Pod| pod.created_at.is_some_and(|at| at < times.created_at);
                 let when = if lacking.iter().any(|(pod, _)| is_older(pod)) {

@@ -82,7 +82,7 @@ fn sight() -> Sight {
 fn made_at(sight: &mut Sight, at: i64) {
     let association = "a-1".parse().unwrap();
     let times = Times { association, created_at: at, modified_at: at };
-    sight.times = [("payments/api".to_owned(), times)].into();
+    sight.times = [("payments/api".to_owned(), Ok(times))].into();
 }
 
 impl Sight {
@@ -132,7 +132,19 @@ fn what_becomes_of_a_workload() {
         }),
         ("made within a minute of the association", |s| made_at(s, MADE - 100)),
         ("younger than the association", |s| made_at(s, MADE - 3600)),
-        ("when the association was made is not known", |s| s.times.clear()),
+        ("when the association was made was not asked for", |s| s.times.clear()),
+        ("when the association was made was not read", |s| {
+            s.times = [("payments/api".to_owned(), Err("denied".to_owned()))].into();
+        }),
+        ("the same, on Fargate", |s| {
+            s.times.clear();
+            s.pods[1].runs_on = Some(NodeKind::Fargate);
+        }),
+        ("the same, and bare pods", |s| {
+            s.times.clear();
+            s.pods.iter_mut().for_each(|pod| pod.owner = None);
+        }),
+        ("the association is gone", |s| s.leave("payments/api")),
         ("with a role by IRSA", |s| s.pods.iter_mut().for_each(by_irsa)),
         ("with a role by IRSA, and Pod Identity is broken", |s| {
             s.pods.iter_mut().for_each(by_irsa);
@@ -237,7 +249,7 @@ fn what_changed_since_it_was_shown_is_not_rolled() {
     assert_eq!(other.step_again(&shown).kind, StepKind::HeldBack);
     let mut other = sight;
     other.pods.iter_mut().for_each(given);
-    assert_eq!(other.step_again(&shown).told, "its pods lack nothing any more");
+    assert_eq!(other.step_again(&shown).told, "its pods lack nothing any more, or their association is gone");
 }
 
 #[test]
