@@ -332,6 +332,25 @@ async fn a_rolling_update_that_is_stuck_has_failed() {
 }
 
 #[tokio::test]
+async fn what_an_operator_keeps_is_left_to_it_or_seen_to_be_put_back() {
+    let (mut person, kubernetes) = inside().await;
+    let api = object("Deployment", "payments", "api");
+    let inner = kubernetes.clone();
+    person.meanwhile = Box::new(move |_, passed| {
+        inner.change(&object("Deployment", "payments", "api"), |controller| {
+            (controller.restarted_at, controller.generation) = (None, 3);
+        });
+        inner.settle(NOW + passed);
+    });
+    insta::assert_snapshot!(person.story("restart payments/api@prod-eu --apply --yes --wait", "").await, @"");
+    let (person, kubernetes) = inside().await;
+    let owner = Owner { group: "example.com".to_owned(), kind: "Service".to_owned(), name: "api".to_owned() };
+    kubernetes.set_owner(&api, Some(owner));
+    insta::assert_snapshot!(person.story("restart payments/api@prod-eu --apply --yes", "").await, @"");
+    assert_eq!(kubernetes.writes(), [""; 0]);
+}
+
+#[tokio::test]
 async fn what_goes_wrong_with_a_write_is_said_and_done_once() {
     let mut told = String::new();
     for trouble in [Trouble::Refuse, Trouble::LoseAnswer, Trouble::Cut, Trouble::Conflict] {

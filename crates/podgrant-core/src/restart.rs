@@ -69,6 +69,17 @@ pub struct Restart {
     pub step: Step,
     /// As it was seen: of another generation it is another workload.
     pub generation: Option<i64>,
+    /// Its template's annotation [`RESTARTED_AT`], as it was seen.
+    pub restarted_at: Option<String>,
+}
+
+impl Restart {
+    /// Whether a workload that was rolled with this moment has its former template back.
+    pub fn is_put_back(&self, controller: &Controller, moment: &str) -> bool {
+        let stands = controller.restarted_at.as_deref();
+        // Another moment than both is somebody else's restart: that makes its pods anew as well.
+        stands != Some(moment) && (stands.is_none() || stands == self.restarted_at.as_deref())
+    }
 }
 
 /// Who makes pods anew; none does for a pod by itself.
@@ -267,10 +278,6 @@ impl Sight {
         self.objects.get(object)?.as_ref().ok()?.as_ref()?.controller.as_ref()
     }
 
-    fn generation(&self, object: &ObjectRef) -> Option<i64> {
-        self.controller(object).map(|controller| controller.generation)
-    }
-
     fn fault(&self, pod: &Pod) -> Option<Fault> {
         lack(self.times_of(&account_of(pod)), pod)
     }
@@ -324,8 +331,8 @@ impl Sight {
                 ),
             ),
         };
-        let generation = match &workload {
-            Workload::Kept(object) => self.generation(object),
+        let controller = match &workload {
+            Workload::Kept(object) => self.controller(object),
             Workload::Pod { .. } => None,
         };
         Restart {
@@ -335,7 +342,8 @@ impl Sight {
             pods: lacking.iter().map(|(pod, _)| pod.name.clone()).collect(),
             of: pods.len(),
             step,
-            generation,
+            generation: controller.map(|controller| controller.generation),
+            restarted_at: controller.and_then(|controller| controller.restarted_at.clone()),
         }
     }
 
@@ -377,6 +385,7 @@ impl Sight {
             return by_hand(object);
         }
         let controller = match self.objects.get(object) {
+            Some(Ok(Some(Object { owner: Some(owner), .. }))) => return another_keeps(object, owner),
             Some(Ok(Some(Object { controller: Some(controller), .. }))) => controller,
             Some(Ok(_)) => return Step::new(StepKind::HeldBack, "it is gone", "run it again"),
             Some(Err(why)) => return Step::new(StepKind::Unknown, why, ""),
@@ -435,6 +444,16 @@ impl Sight {
         }
         told
     }
+}
+
+/// An operator's: it may put back what is written into the workload, and stop its rolling update half-way.
+fn another_keeps(object: &ObjectRef, owner: &Owner) -> Step {
+    let told = format!("{} {} keeps it, and may put its template back", owner.kind, owner.name);
+    let remedy = format!(
+        "restart it as that wants it, or delete its pods one by one: kubectl --namespace {} delete pod …",
+        object.namespace
+    );
+    Step::new(StepKind::ByHand, told, remedy)
 }
 
 /// Pods that no rolling update makes anew.

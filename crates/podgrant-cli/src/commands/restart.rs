@@ -147,9 +147,11 @@ pub async fn run(
         session.ui.json(&shape(target, &found, None));
         return Ok(Exit::Declined);
     }
-    let mut outcomes = roll(session, &roller, &rolls).await;
+    let moment = rfc3339(session.now());
+    let mut outcomes = roll(session, &roller, &rolls, &moment).await;
     if waiting.wait {
-        wait(session, &roller, &rolls, &mut outcomes, i64::from(waiting.wait_limit)).await;
+        let limit = i64::from(waiting.wait_limit);
+        wait(session, &roller, &rolls, &moment, &mut outcomes, limit).await;
         look_again(session, target, &roller, &mut outcomes).await;
     }
     sum_up(session, &outcomes);
@@ -234,8 +236,12 @@ fn show(session: &mut Session<'_>, found: &Restarts) {
 }
 
 /// One after another: what the first takes of a disruption budget the next must see.
-async fn roll(session: &mut Session<'_>, roller: &Roller, rolls: &[(&Cluster, &Restart)]) -> Outcomes {
-    let moment = rfc3339(session.now());
+async fn roll(
+    session: &mut Session<'_>,
+    roller: &Roller,
+    rolls: &[(&Cluster, &Restart)],
+    moment: &str,
+) -> Outcomes {
     let mut outcomes = Outcomes::new();
     for (cluster, restart) in rolls {
         let outcome = if session.is_interrupted() {
@@ -243,7 +249,7 @@ async fn roll(session: &mut Session<'_>, roller: &Roller, rolls: &[(&Cluster, &R
         } else {
             session.ui.progress(&format!("rolling {} …", restart.workload));
             let now = session.now();
-            match session.aws.roll(cluster, restart, &moment, roller, session.onlooker(), now).await {
+            match session.aws.roll(cluster, restart, moment, roller, session.onlooker(), now).await {
                 Rolled::Done(generation) => Outcome::Rolling(generation),
                 Rolled::Not(step) => Outcome::HeldBack(step.told),
                 Rolled::Failed(why) => Outcome::Failed(why),
@@ -270,6 +276,7 @@ async fn wait(
     session: &mut Session<'_>,
     roller: &Roller,
     rolls: &[(&Cluster, &Restart)],
+    moment: &str,
     outcomes: &mut Outcomes,
     limit: i64,
 ) {
@@ -287,6 +294,11 @@ async fn wait(
             };
             let seen = session.aws.rolling(cluster, object, roller, session.now()).await;
             let progress = match seen {
+                Ok(Some(controller)) if restart.is_put_back(&controller, moment) => {
+                    *outcome = Outcome::Failed("somebody put its template back".to_owned());
+                    told(session, cluster, &restart.workload, outcome);
+                    continue;
+                }
                 Ok(Some(controller)) => controller.progress(*generation),
                 Ok(None) => {
                     *outcome = Outcome::Failed("it is gone".to_owned());

@@ -202,11 +202,14 @@ fn what_becomes_of_a_workload() {
             let controller = Controller { strategy: Strategy::OnDelete, ..controller() };
             s.set("apps/DaemonSet/api", Object { owner: None, controller: Some(controller) });
         }),
-        ("a StatefulSet with a partition, an operator's", |s| {
+        ("a StatefulSet with a partition", |s| {
             s.pods.iter_mut().for_each(|pod| pod.owner = Some(owner("apps/StatefulSet/db")));
             let controller = Controller { strategy: Strategy::From(1), ..controller() };
-            let owner = Some(owner("example.com/Database/db"));
-            s.set("apps/StatefulSet/db", Object { owner, controller: Some(controller) });
+            s.set("apps/StatefulSet/db", Object { owner: None, controller: Some(controller) });
+        }),
+        ("an operator's", |s| {
+            let owner = Some(owner("example.com/Service/api"));
+            s.set(DEPLOYMENT, Object { owner, controller: Some(controller()) });
         }),
         ("somebody's own kinds, and a node's", |s| {
             s.pods[0].owner = Some(owner("example.com/Database/db"));
@@ -250,6 +253,17 @@ fn what_changed_since_it_was_shown_is_not_rolled() {
     let mut other = sight;
     other.pods.iter_mut().for_each(given);
     assert_eq!(other.step_again(&shown).told, "its pods lack nothing any more, or their association is gone");
+}
+
+#[test]
+fn a_template_that_was_put_back_is_known() {
+    let at = |at: Option<&str>| Controller { restarted_at: at.map(str::to_owned), ..controller() };
+    let mut shown = sight().restarts().remove(0);
+    assert!(!shown.is_put_back(&at(Some("ours")), "ours"));
+    assert!(shown.is_put_back(&at(None), "ours"));
+    assert!(!shown.is_put_back(&at(Some("somebody else's")), "ours"));
+    shown.restarted_at = Some("former".to_owned());
+    assert!(shown.is_put_back(&at(Some("former")), "ours"));
 }
 
 #[test]
