@@ -351,6 +351,15 @@ async fn what_an_operator_keeps_is_left_to_it_or_seen_to_be_put_back() {
 }
 
 #[tokio::test]
+async fn a_stateful_set_that_waits_for_a_pod_is_not_rolled() {
+    let (person, kubernetes) = inside().await;
+    kubernetes
+        .change(&object("StatefulSet", "payments", "web"), |controller| controller.counts.available = 1);
+    insta::assert_snapshot!(person.story("restart payments/web@prod-eu --apply --yes", "").await, @"");
+    assert_eq!(kubernetes.writes(), [""; 0]);
+}
+
+#[tokio::test]
 async fn what_goes_wrong_with_a_write_is_said_and_done_once() {
     let mut told = String::new();
     for trouble in [Trouble::Refuse, Trouble::LoseAnswer, Trouble::Cut, Trouble::Conflict] {

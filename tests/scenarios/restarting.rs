@@ -210,7 +210,10 @@ async fn what_is_not_rolled_is_read_as_it_stands() {
     let found = look(&w, cluster).await;
     let aws = by_hand(&w);
     let node = aws.rolling(&found.clusters[0].0, &named("DaemonSet", "node"), &roller(), now(&w)).await;
-    assert_eq!(node.unwrap().unwrap().strategy, Strategy::OnDelete);
+    let node = node.unwrap().unwrap();
+    assert_eq!((node.strategy, node.is_ordered), (Strategy::OnDelete, false));
+    let db = aws.rolling(&found.clusters[0].0, &named("StatefulSet", "db"), &roller(), now(&w)).await;
+    assert!(db.unwrap().unwrap().is_ordered);
     let nobody = aws.rolling(&found.clusters[0].0, &named("DaemonSet", "nobody"), &roller(), now(&w)).await;
     assert_eq!(nobody, Ok(None));
 

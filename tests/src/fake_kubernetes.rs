@@ -99,6 +99,7 @@ impl FakeKubernetes {
             restarted_at: None,
             counts: Counts { desired: count, all: count, updated: count, available: count },
             is_stuck: false,
+            is_ordered: kind == "StatefulSet",
         };
         let is_rolled = object.is_rolled();
         let found = Object { owner: None, controller: is_rolled.then_some(controller) };

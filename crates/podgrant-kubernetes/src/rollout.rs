@@ -252,6 +252,7 @@ fn controller(observed: Option<i64>, strategy: Strategy, counts: Counts) -> Cont
         restarted_at: None,
         counts,
         is_stuck: false,
+        is_ordered: false,
     }
 }
 
@@ -291,7 +292,11 @@ fn stateful_set(found: StatefulSet) -> Object {
         updated: status.updated_replicas.unwrap_or_default(),
         available: status.ready_replicas.unwrap_or_default(),
     };
-    object(&found.metadata, &spec.template, controller(status.observed_generation, strategy, counts))
+    let seen = Controller {
+        is_ordered: spec.pod_management_policy.as_deref() != Some("Parallel"),
+        ..controller(status.observed_generation, strategy, counts)
+    };
+    object(&found.metadata, &spec.template, seen)
 }
 
 fn daemon_set(found: DaemonSet) -> Object {

@@ -21,6 +21,9 @@ pub struct Controller {
     pub counts: Counts,
     /// Its last rolling update made no progress for as long as it may (`progressDeadlineSeconds`).
     pub is_stuck: bool,
+    /// A StatefulSet's `OrderedReady`: as long as one pod is not ready, Kubernetes makes no other anew, nor that one
+    /// (Kubernetes, StatefulSets, "Forced rollback").
+    pub is_ordered: bool,
 }
 
 /// How its pods are made anew when its template changes.
@@ -91,6 +94,7 @@ impl Controller {
     pub(super) fn refusal(&self, object: &ObjectRef) -> Option<Step> {
         let ObjectRef { namespace, owner } = object;
         let kind = owner.kind.to_lowercase();
+        let waits = self.is_ordered && self.counts.available < self.counts.all;
         let by_hand = |told: String, remedy: String| Some(Step::new(StepKind::ByHand, told, remedy));
         match self.strategy {
             // kubectl refuses it too.
@@ -111,6 +115,14 @@ impl Controller {
                     "set its partition to 0, or delete them one by one: kubectl --namespace {namespace} delete pod …"
                 ),
             ),
+            // Whatever its template says.
+            _ if waits && self.counts.updated == self.counts.all && self.observed >= self.generation => {
+                by_hand(
+                    "a pod of it is not ready, and Kubernetes makes none anew before it is (OrderedReady)"
+                        .to_owned(),
+                    format!("delete the pod that is not ready: kubectl --namespace {namespace} delete pod …"),
+                )
+            }
             _ if self.is_rolling() => {
                 let told = if self.is_stuck {
                     "its last rolling update is stuck"
@@ -118,11 +130,15 @@ impl Controller {
                     "it is being rolled already"
                 };
                 let see = format!("kubectl --namespace {namespace} rollout status {kind}/{}", owner.name);
-                Some(Step::new(
-                    StepKind::HeldBack,
-                    told,
-                    format!("see {see}; run it again when that is over"),
-                ))
+                let stays = if waits {
+                    format!(
+                        "; a pod that stays not ready holds it up (OrderedReady): kubectl --namespace {namespace} delete pod …"
+                    )
+                } else {
+                    String::new()
+                };
+                let remedy = format!("see {see}; run it again when that is over{stays}");
+                Some(Step::new(StepKind::HeldBack, told, remedy))
             }
             _ => None,
         }

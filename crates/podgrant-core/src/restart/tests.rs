@@ -50,6 +50,7 @@ fn controller() -> Controller {
         restarted_at: None,
         counts: Counts { desired: 2, all: 2, updated: 2, available: 2 },
         is_stuck: false,
+        is_ordered: false,
     }
 }
 
@@ -100,6 +101,14 @@ impl Sight {
         change(&mut held);
         self.budgets.insert("payments".to_owned(), Ok(vec![held]));
     }
+}
+
+/// A StatefulSet whose pods are made in order.
+fn ordered(sight: &mut Sight, change: impl FnOnce(&mut Counts)) {
+    sight.pods.iter_mut().for_each(|pod| pod.owner = Some(owner("apps/StatefulSet/db")));
+    let mut controller = Controller { is_ordered: true, ..controller() };
+    change(&mut controller.counts);
+    sight.set("apps/StatefulSet/db", Object { owner: None, controller: Some(controller) });
 }
 
 fn shown(sight: &Sight) -> String {
@@ -207,6 +216,14 @@ fn what_becomes_of_a_workload() {
             let controller = Controller { strategy: Strategy::From(1), ..controller() };
             s.set("apps/StatefulSet/db", Object { owner: None, controller: Some(controller) });
         }),
+        ("a StatefulSet with a pod that is not ready", |s| ordered(s, |counts| counts.available = 1)),
+        ("one that waits for its first pod", |s| {
+            ordered(s, |counts| (counts.all, counts.updated, counts.available) = (1, 1, 0));
+        }),
+        ("one that is being rolled, and waits", |s| {
+            ordered(s, |counts| (counts.updated, counts.available) = (1, 1));
+        }),
+        ("one whose pods are all ready", |s| ordered(s, |_| {})),
         ("an operator's", |s| {
             let owner = Some(owner("example.com/Service/api"));
             s.set(DEPLOYMENT, Object { owner, controller: Some(controller()) });
