@@ -360,6 +360,21 @@ async fn a_stateful_set_that_waits_for_a_pod_is_not_rolled() {
 }
 
 #[tokio::test]
+async fn whether_new_pods_are_better_may_not_be_seen() {
+    let (person, kubernetes) = inside().await;
+    // Listed when it is shown, and right before it is rolled.
+    kubernetes.trouble("pods", Some(3), Trouble::Cut);
+    insta::assert_snapshot!(person.story("restart payments/api@prod-eu --apply --yes --wait", "").await, @"");
+}
+
+#[tokio::test]
+async fn a_cluster_that_can_not_be_looked_into_is_not_right() {
+    let (person, _) = inside().await;
+    person.aws.set_cluster_status(EU, "prod-eu", "FAILED");
+    insta::assert_snapshot!(person.story("restart --cluster prod-eu", "").await, @"");
+}
+
+#[tokio::test]
 async fn what_goes_wrong_with_a_write_is_said_and_done_once() {
     let mut told = String::new();
     for trouble in [Trouble::Refuse, Trouble::LoseAnswer, Trouble::Cut, Trouble::Conflict] {

@@ -131,6 +131,9 @@ impl Aws {
             if clusters.len() != 1 {
                 return restarts;
             }
+            // Who names a cluster is told why it is not looked into; of the fleet such are left out.
+            let shut = clusters.iter().filter_map(shut);
+            restarts.unread.extend(shut.map(|why| (None, why)));
         }
         let workload = match target {
             Target::ServiceAccount { workload, .. } => Some(workload),
@@ -138,7 +141,7 @@ impl Aws {
         };
         let open = clusters
             .into_iter()
-            .filter(|cluster| cluster.status.is_ready() && !cluster.kind.connected)
+            .filter(|cluster| shut(cluster).is_none())
             // Of the fleet; who names a cluster means it.
             .filter(|cluster| target.cluster_named().is_some() || cluster.is_enrolled(&self.keys));
         let seen = side_by_side(open, |cluster| async move {
@@ -310,6 +313,17 @@ impl Aws {
         ];
         let mut links = explained.chains.into_iter().flat_map(|chain| chain.links);
         links.find(|link| link.state == State::Broken && decides.contains(&link.kind)).map(|link| link.told)
+    }
+}
+
+/// Why nobody looks into a cluster.
+fn shut(cluster: &Cluster) -> Option<String> {
+    if cluster.kind.connected {
+        Some(format!("the cluster {} is only connected to EKS, which has no Pod Identity for it", cluster.id))
+    } else if cluster.status.is_ready() {
+        None
+    } else {
+        Some(format!("the cluster {} is {}, and can't be looked into", cluster.id, cluster.status))
     }
 }
 

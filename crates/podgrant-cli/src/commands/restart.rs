@@ -258,16 +258,16 @@ async fn roll(
                 }
             }
         };
-        told(session, cluster, &restart.workload, &outcome);
+        told(session, &cluster.id, &restart.workload, &outcome);
         outcomes.insert((cluster.id.clone(), restart.workload.clone()), outcome);
     }
     outcomes
 }
 
-fn told(session: &mut Session<'_>, cluster: &Cluster, workload: &Workload, outcome: &Outcome) {
+fn told(session: &mut Session<'_>, cluster: &ClusterId, workload: &Workload, outcome: &Outcome) {
     let reason = outcome.reason();
     let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-    let line = session.ui.look(Look::Yellow, &format!("~ {}  {workload}", cluster.id));
+    let line = session.ui.look(Look::Yellow, &format!("~ {cluster}  {workload}"));
     session.ui.show(&format!("{line} => {}{why}", outcome.verdict().replace('-', " ")));
 }
 
@@ -296,13 +296,13 @@ async fn wait(
             let progress = match seen {
                 Ok(Some(controller)) if restart.is_put_back(&controller, moment) => {
                     *outcome = Outcome::Failed("somebody put its template back".to_owned());
-                    told(session, cluster, &restart.workload, outcome);
+                    told(session, &cluster.id, &restart.workload, outcome);
                     continue;
                 }
                 Ok(Some(controller)) => controller.progress(*generation),
                 Ok(None) => {
                     *outcome = Outcome::Failed("it is gone".to_owned());
-                    told(session, cluster, &restart.workload, outcome);
+                    told(session, &cluster.id, &restart.workload, outcome);
                     continue;
                 }
                 // It may be seen the next time.
@@ -320,7 +320,7 @@ async fn wait(
                     continue;
                 }
             }
-            told(session, cluster, &restart.workload, outcome);
+            told(session, &cluster.id, &restart.workload, outcome);
         }
         if left.is_empty() {
             return;
@@ -353,7 +353,30 @@ async fn look_again(session: &mut Session<'_>, target: &Target, roller: &Roller,
         let outcome = outcomes.get_mut(&(cluster.id.clone(), restart.workload.clone()));
         if let Some(outcome) = outcome.filter(|outcome| **outcome == Outcome::RolledOut) {
             *outcome = Outcome::StillLacking(restart.pods.len());
-            told(session, cluster, &restart.workload, outcome);
+            told(session, &cluster.id, &restart.workload, outcome);
+        }
+    }
+    unseen(session, outcomes, |cluster| {
+        if found.clusters.iter().any(|(seen, _)| seen.id == *cluster) {
+            return None;
+        }
+        let is_about =
+            |unread: &&(Option<ClusterId>, String)| unread.0.as_ref().is_none_or(|id| id == cluster);
+        let why = found.unread.iter().find(is_about).map(|(_, why)| why.clone());
+        Some(why.unwrap_or_else(|| "its cluster was not found again".to_owned()))
+    });
+}
+
+/// Nobody saw whether what was rolled out on a cluster was of use, and why.
+fn unseen(session: &mut Session<'_>, outcomes: &mut Outcomes, why: impl Fn(&ClusterId) -> Option<String>) {
+    for ((cluster, workload), outcome) in outcomes {
+        if *outcome != Outcome::RolledOut {
+            continue;
+        }
+        if let Some(why) = why(cluster) {
+            *outcome =
+                Outcome::Unsure(format!("rolled out; whether its new pods have them was not seen: {why}"));
+            told(session, cluster, workload, outcome);
         }
     }
 }
