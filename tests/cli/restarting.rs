@@ -413,6 +413,25 @@ async fn what_goes_wrong_with_a_write_is_said_and_done_once() {
 }
 
 #[tokio::test]
+async fn a_no_after_a_lost_answer_leaves_it_unsure() {
+    let (person, kubernetes) = inside().await;
+    kubernetes.trouble("roll", Some(1), Trouble::Cut);
+    kubernetes.trouble("roll", Some(2), Trouble::Refuse);
+    let said = person.types("restart payments/api@prod-eu --apply --yes", "").await;
+    let outcome = said.out.lines().find(|line| line.starts_with('~')).unwrap();
+    insta::assert_snapshot!(outcome, @"~ eu-west-1/prod-eu  Deployment payments/api => unsure: whether it is being rolled is not known: the connection was cut");
+    assert_eq!((said.code, kubernetes.writes().len()), (3, 2));
+    // It can't be looked at again.
+    let (person, kubernetes) = inside().await;
+    kubernetes.trouble("roll", Some(1), Trouble::Cut);
+    kubernetes.trouble("pods", Some(3), Trouble::Cut);
+    let said = person.types("restart payments/api@prod-eu --apply --yes", "").await;
+    let outcome = said.out.lines().find(|line| line.starts_with('~')).unwrap();
+    assert!(outcome.contains("=> unsure: "), "{said}");
+    assert_eq!((said.code, kubernetes.writes().len()), (3, 1));
+}
+
+#[tokio::test]
 async fn what_changes_before_the_yes_is_looked_at_again() {
     let changes = [
         "paused",

@@ -177,7 +177,7 @@ impl Aws {
         for _ in 0..LOOKS {
             let way = match self.way_into(cluster, now).await {
                 Ok(way) => way,
-                Err(why) => return Rolled::Failed(why),
+                Err(why) => return unsure.map_or(Rolled::Failed(why), Rolled::Unsure),
             };
             let stands = Sight {
                 objects: (roller.objects)(way.clone(), [object.clone()].into()).await,
@@ -190,27 +190,25 @@ impl Aws {
             }
             let sight = match self.sight(cluster, Some(&account), roller, onlooker, now).await {
                 Ok(sight) => sight,
-                Err(why) => return Rolled::Failed(why),
+                Err(why) => return unsure.map_or(Rolled::Failed(why), Rolled::Unsure),
             };
             let step = sight.step_again(shown);
             let version = sight.controller(object).map(|controller| controller.resource_version.clone());
             let Some(version) = version.filter(|_| step.kind == StepKind::Roll) else {
-                return match unsure {
-                    Some(why) => Rolled::Unsure(why),
-                    None => Rolled::Not(step),
-                };
+                return unsure.map_or(Rolled::Not(step), Rolled::Unsure);
             };
             match (roller.roll)(way, object.clone(), moment.to_owned(), version).await {
                 Ok(Written::Done(generation)) => return Rolled::Done(generation),
                 Ok(Written::Changed | Written::Gone) => {}
                 Err(Unwritten::Unsure(why)) => unsure = Some(why),
-                Err(Unwritten::NotSent(why) | Unwritten::Refused(why)) => return Rolled::Failed(why),
+                // That of a write before which may land yet is not a no to that one.
+                Err(Unwritten::NotSent(why) | Unwritten::Refused(why)) => {
+                    return unsure.map_or(Rolled::Failed(why), Rolled::Unsure);
+                }
             }
         }
-        match unsure {
-            Some(why) => Rolled::Unsure(why),
-            None => Rolled::Failed(format!("it changed {LOOKS} times while it was looked at")),
-        }
+        let changed = Rolled::Failed(format!("it changed {LOOKS} times while it was looked at"));
+        unsure.map_or(changed, Rolled::Unsure)
     }
 
     /// How a workload is now; none where it is gone.

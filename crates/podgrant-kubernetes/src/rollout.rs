@@ -171,6 +171,10 @@ where
             // Anybody may answer so; only Kubernetes gives that reason.
             (409, "Conflict") => Ok(Written::Changed),
             (404, "NotFound") => Ok(Written::Gone),
+            (code, _) if is_policy(&status.message) => Err(Unwritten::Refused(format!(
+                "an admission policy of the cluster said no ({code}): {}",
+                shortened(&status.message)
+            ))),
             (401 | 403, _) => Err(Unwritten::Refused(format!(
                 "the cluster's Kubernetes API refused you ({}: {}); an access entry with AmazonEKSEditPolicy on the \
                  cluster would allow it",
@@ -190,6 +194,13 @@ where
             innermost(&other)
         ))),
     }
+}
+
+/// Whether an admission webhook or policy said no, as Kubernetes words it (apiserver, `webhook/errors/statuserror.go`,
+/// `policy/validating/dispatcher.go`). Code and reason are whatever it gave.
+fn is_policy(message: &str) -> bool {
+    (message.starts_with("admission webhook ") && message.contains("denied the request"))
+        || (message.contains("ValidatingAdmissionPolicy '") && message.contains("denied request"))
 }
 
 /// None where Kubernetes has no such kind of thing.

@@ -132,7 +132,24 @@ async fn only_kubernetes_own_no_means_that_nothing_was_written() {
             ),
         )
     };
+    let no = |code: u16, reason: &str, message: &str| {
+        let text = format!("{code} {reason}");
+        let status = serde_json::json!({
+            "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": reason, "code": code,
+        });
+        http(&text, &status.to_string())
+    };
+    let webhook = r#"admission webhook "freeze.example.com" denied the request: no changes on Fridays"#;
+    let policy = "deployments.apps \"api\" is forbidden: ValidatingAdmissionPolicy 'freeze' with binding 'all' denied request: no";
     let rows = [
+        ("a webhook's no, without a code", no(400, "", webhook)),
+        ("a webhook's no, with one", no(403, "Forbidden", webhook)),
+        ("a webhook's no, with a strange one", no(500, "", webhook)),
+        ("a policy's no", no(403, "Forbidden", policy)),
+        (
+            "a webhook that is not there",
+            no(500, "InternalError", "failed calling webhook \"freeze.example.com\""),
+        ),
         ("changed", status(409, "Conflict")),
         ("gone", status(404, "NotFound")),
         ("not allowed", status(403, "Forbidden")),
