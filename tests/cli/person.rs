@@ -124,6 +124,11 @@ impl Person {
         }
     }
 
+    /// The person's clock, in seconds since 1970.
+    pub fn clock_hand(&self) -> Arc<AtomicI64> {
+        Arc::clone(&self.now)
+    }
+
     /// Time passes.
     pub fn pass(&self, seconds: i64) {
         self.now.fetch_add(seconds, Ordering::Relaxed);

@@ -488,6 +488,25 @@ async fn ctrl_c_ends_it_between_two_workloads() {
     ---- exit 3
     ");
     assert_eq!(kubernetes.writes().len(), 1);
+
+    // While it waits: the second is not asked for any more.
+    let (person, _) = inside().await;
+    person.patience.set(4);
+    let said = person.story("restart --apply --yes --wait", "").await;
+    insta::assert_snapshot!(said.split("WHY").last().unwrap(), @"");
+    // Before it looks at the new pods.
+    let (person, _) = inside().await;
+    person.patience.set(5);
+    let said = person.story("restart payments/api@prod-eu --apply --yes --wait", "").await;
+    insta::assert_snapshot!(said.split("WHY").last().unwrap(), @"");
+}
+
+#[tokio::test]
+async fn the_limit_of_waiting_holds_where_a_cluster_takes_its_time() {
+    let (person, kubernetes) = inside().await;
+    kubernetes.answer_late(person.clock_hand(), 10);
+    let said = person.story("restart --apply --yes --wait --wait-limit 5", "").await;
+    insta::assert_snapshot!(said.split("WHY").last().unwrap(), @"");
 }
 
 #[tokio::test]

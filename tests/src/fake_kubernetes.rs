@@ -4,6 +4,7 @@
 //! the service account's annotation. Its controllers do nothing until [`FakeKubernetes::settle`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::FutureExt as _;
@@ -51,6 +52,8 @@ struct State {
     troubles: Vec<(String, Option<usize>, Trouble)>,
     /// Writes, as they arrived.
     writes: Vec<String>,
+    /// Whose clock goes on while an object is read, and how many seconds.
+    late: Option<(Arc<AtomicI64>, i64)>,
 }
 
 /// An object by kind and name, of the group that Kubernetes has it in.
@@ -229,6 +232,11 @@ impl FakeKubernetes {
         self.state().troubles.push((call.to_owned(), number, trouble));
     }
 
+    /// Each object that is read takes so many seconds of this clock.
+    pub fn answer_late(&self, clock: Arc<AtomicI64>, seconds: i64) {
+        self.state().late = Some((clock, seconds));
+    }
+
     pub fn no_more_trouble(&self) {
         self.state().troubles.clear();
     }
@@ -314,6 +322,9 @@ impl FakeKubernetes {
     }
 
     fn read<T>(&self, call: &str, seen: impl FnOnce(&State) -> T) -> Read<T> {
+        if let (Some((clock, seconds)), "objects") = (&self.state().late, call) {
+            clock.fetch_add(*seconds, Ordering::Relaxed);
+        }
         match self.struck(call) {
             Some(_) => Err("the cluster's Kubernetes API could not be reached: cut".to_owned()),
             None => Ok(seen(&self.state())),

@@ -292,6 +292,11 @@ async fn wait(
             else {
                 continue;
             };
+            // A cluster that does not answer takes its time for each workload.
+            if session.now() - began >= limit || session.is_interrupted() {
+                left.push(format!("{} {}: not looked at", cluster.id, restart.workload));
+                continue;
+            }
             let seen = session.aws.rolling(cluster, object, roller, session.now()).await;
             let progress = match seen {
                 Ok(Some(controller)) if restart.is_put_back(&controller, moment) => {
@@ -344,6 +349,10 @@ async fn wait(
 /// Whether what was rolled out was of use.
 async fn look_again(session: &mut Session<'_>, target: &Target, roller: &Roller, outcomes: &mut Outcomes) {
     if !outcomes.values().any(|outcome| *outcome == Outcome::RolledOut) {
+        return;
+    }
+    if session.is_interrupted() {
+        unseen(session, outcomes, |_| Some("it was interrupted".to_owned()));
         return;
     }
     session.ui.progress("looking at the new pods …");
