@@ -3,6 +3,7 @@
 use podgrant_tests::fake::{Fault, Role};
 
 use super::faults::crash_at;
+use super::hands::How;
 use super::{VERIFY, verifier};
 use crate::person::EU;
 
@@ -84,20 +85,30 @@ async fn cleaning_says_what_it_can_not_see() {
     ! not read: eu-west-1/prod-eu: the cluster's Kubernetes API did not answer within 10 s; see the way there: its public access CIDRs, and a proxy (HTTPS_PROXY) in between; what is left in it podgrant verify --clean --cluster eu-west-1/prod-eu finds
 
       removed association     podgrant-verify-mm90wfdc
-      removed role            podgrant-verify-mm90wfdc
+      LEFT    role            podgrant-verify-mm90wfdc: kept, for by it what else is left is found again
+                              → aws iam delete-role-policy --role-name podgrant-verify-mm90wfdc --policy-name podgrant-verify; aws iam delete-role --role-name podgrant-verify-mm90wfdc
     ---- exit 3
     ");
     assert_eq!(hands.left().len(), 1);
-    // By the labels alone.
+    // By the role that was kept, once the cluster answers.
     hands.mend();
-    insta::assert_snapshot!(person.story("verify --clean --yes --cluster prod-eu", "").await, @"
+    person.aws.delete_role("podgrant-verify-mm90wfgr");
+    insta::assert_snapshot!(person.story("verify --clean --yes", "").await, @"
     run mm90wfdc of 2026-03-02T10:15:30Z on eu-west-1/prod-eu, namespace default
       service account podgrant-verify-mm90wfdc
+      role            podgrant-verify-mm90wfdc
 
       removed service account podgrant-verify-mm90wfdc
+      removed role            podgrant-verify-mm90wfdc
     ---- exit 0
     ");
-    assert!(hands.left().is_empty());
+    assert!(person.aws.roles().is_empty() && hands.left().is_empty());
+    // Where a cluster was not read it is not said that nothing is left.
+    hands.fail_always("objects");
+    insta::assert_snapshot!(person.story("verify --clean --yes --cluster prod-eu", "").await, @"
+    ! not read: eu-west-1/prod-eu: the cluster's Kubernetes API did not answer within 10 s; see the way there: its public access CIDRs, and a proxy (HTTPS_PROXY) in between; what is left in it podgrant verify --clean --cluster eu-west-1/prod-eu finds
+    ---- exit 3
+    ");
     person.aws.fault(Fault::on("iam", "ListRoles").access_denied());
     person.aws.fault(Fault::on("tagging", "GetResources").access_denied());
     insta::assert_snapshot!(person.story("verify --clean --yes", "").await, @"
@@ -107,6 +118,48 @@ async fn cleaning_says_what_it_can_not_see() {
 
     ---- exit 1
     ");
+}
+
+#[tokio::test]
+async fn by_the_labels_alone_what_is_left_is_found_where_the_cluster_is_named() {
+    let (person, hands) = verifier().await;
+    crash_at(&person, &hands, "make pod").await;
+    person.pass(60 * 60);
+    let name = person.aws.roles()[0].name.clone();
+    person.aws.delete_role(&name);
+    person.aws.delete_association(EU, "prod-eu", "default", &name);
+    insta::assert_snapshot!(person.story("verify --clean --yes --cluster prod-eu", "").await, @"
+    run mm90wfdc of 2026-03-02T10:15:30Z on eu-west-1/prod-eu, namespace default
+      service account podgrant-verify-mm90wfdc
+
+      removed service account podgrant-verify-mm90wfdc
+    ---- exit 0
+    ");
+    assert!(hands.left().is_empty());
+}
+
+#[tokio::test]
+async fn the_role_goes_only_after_all_that_it_leads_to() {
+    // What the run itself could not remove.
+    let (person, hands) = verifier().await;
+    hands.strike("remove", 1, How::Refused);
+    let said = person.types(VERIFY, "").await;
+    assert!(said.code == 1 && person.aws.roles().len() == 1, "{said}");
+    let left: Vec<&str> = said.out.lines().filter(|line| line.contains("LEFT")).collect();
+    insta::assert_snapshot!(left.join("\n"), @"
+    LEFT    pod             podgrant-verify-mm90wfdc-1: the cluster's Kubernetes API refused you (403: no)
+    LEFT    role            podgrant-verify-mm90wfdc: kept, for by it what else is left is found again
+    ");
+    // Nor does cleaning remove it before that.
+    person.pass(60 * 60);
+    hands.mend();
+    hands.strike("remove", 3, How::Refused);
+    let said = person.types("verify --clean --yes", "").await;
+    assert!(said.code == 1 && person.aws.roles().len() == 1, "{said}");
+    hands.mend();
+    let said = person.types("verify --clean --yes", "").await;
+    assert_eq!((said.code, hands.left()), (0, Vec::new()), "{said}");
+    assert!(person.aws.roles().is_empty());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use podgrant_core::{Cluster, ClusterId, Namespace};
 use serde::Serialize;
 
 use super::may_begin;
-use super::removal::{Removed, remove};
+use super::removal::{Removed, remove_next};
 use super::trial::{Known, of_trouble};
 use crate::arguments::{ClusterArgument, Consent};
 use crate::exit::Exit;
@@ -45,6 +45,8 @@ struct Left {
     /// Things and their names, in the order in which they go.
     runs: BTreeMap<Run, BTreeSet<(std::cmp::Reverse<Thing>, String)>>,
     unread: Vec<String>,
+    /// Clusters in which more may be left.
+    unseen: BTreeSet<ClusterId>,
 }
 
 impl Left {
@@ -90,24 +92,38 @@ pub async fn clean(
     session.is_interrupted();
     let mut removed = Vec::new();
     for (run, things) in settled {
-        for (std::cmp::Reverse(thing), name) in things {
-            if session.is_interrupted() {
-                removed.push(Removed::unseen(*thing, name, run, "interrupted before it"));
-                continue;
-            }
-            session.ui.progress(&format!("removing the {thing} …"));
-            removed.push(remove(session, run, *thing, name, Known::Not).await);
-        }
+        removed.extend(left.remove(session, run, things).await);
     }
     removed.iter().for_each(|removed| removed.show(session));
-    let is_clean = removed.iter().all(Removed::is_gone);
+    let is_clean = removed.iter().all(Removed::is_as_wanted);
     session.ui.json(&shape(&left, removed, true));
     Ok(if is_clean { as_seen } else { Exit::Failed })
 }
 
 impl Left {
+    /// Removes what is left of a run; its role only where nothing else is left, or may be.
+    async fn remove(
+        &self,
+        session: &mut Session<'_>,
+        run: &Run,
+        things: &BTreeSet<(std::cmp::Reverse<Thing>, String)>,
+    ) -> Vec<Removed> {
+        let mut all = Vec::new();
+        for (std::cmp::Reverse(thing), name) in things {
+            let removed = if session.is_interrupted() {
+                Removed::unseen(*thing, name, run, "interrupted before it")
+            } else if *thing == Thing::Role && self.unseen.contains(&run.cluster) {
+                Removed::kept(name, run)
+            } else {
+                remove_next(session, run, (*thing, name, Known::Not), &all).await
+            };
+            all.push(removed);
+        }
+        all
+    }
+
     fn show(&self, session: &mut Session<'_>, now: i64) {
-        if self.runs.is_empty() {
+        if self.runs.is_empty() && self.unread.is_empty() {
             session.ui.show("Nothing of verify's is left.");
         }
         for (run, things) in &self.runs {
@@ -176,7 +192,10 @@ async fn find(session: &mut Session<'_>, cluster: Option<&ClusterId>) -> Result<
             Ok(Some(cluster)) => look_into(session, &cluster, &mut left).await,
             // Gone, with all that was on it.
             Ok(None) => {}
-            Err(error) => left.unread.push(error.to_string()),
+            Err(error) => {
+                left.unread.push(error.to_string());
+                left.unseen.insert(id);
+            }
         }
     }
     Ok(left)
@@ -212,6 +231,7 @@ async fn look_into(session: &Session<'_>, cluster: &Cluster, left: &mut Left) {
             let remedy = if remedy.is_empty() { remedy } else { format!("; {remedy}") };
             let again = format!("podgrant verify --clean --cluster {}", cluster.id);
             left.unread.push(format!("{message}{remedy}; what is left in it {again} finds"));
+            left.unseen.insert(cluster.id.clone());
         }
     }
 }

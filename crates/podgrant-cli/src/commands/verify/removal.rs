@@ -26,6 +26,9 @@ pub struct Removed {
     /// Nothing was there, and nothing is to be said.
     #[serde(skip)]
     was_absent: bool,
+    /// It is left on purpose, for what is left besides.
+    #[serde(skip)]
+    is_kept: bool,
 }
 
 /// Why one try did not do it.
@@ -40,6 +43,22 @@ impl Removed {
         self.removed
     }
 
+    /// Whether it is gone, or left on purpose.
+    pub fn is_as_wanted(&self) -> bool {
+        self.removed || self.is_kept
+    }
+
+    /// Whether another run of `--clean` may remove it: what is somebody else's none does.
+    fn may_go_later(&self) -> bool {
+        !self.removed && self.by_hand.is_some()
+    }
+
+    /// The role of a run of which something is left, or may be: by its mark that is found again.
+    pub fn kept(name: &str, run: &Run) -> Self {
+        let why = "kept, for by it what else is left is found again";
+        Self { is_kept: true, ..Self::unseen(Thing::Role, name, run, why) }
+    }
+
     /// One that can't be looked at.
     pub fn unseen(thing: Thing, name: &str, run: &Run, why: &str) -> Self {
         Self {
@@ -49,6 +68,7 @@ impl Removed {
             reason: Some(why.to_owned()),
             by_hand: Some(thing.by_hand(run, name)),
             was_absent: false,
+            is_kept: false,
         }
     }
 
@@ -80,8 +100,7 @@ impl Trial<'_> {
                 _ => vec![self.run.id.name()],
             };
             for name in names {
-                session.ui.progress(&format!("removing the {thing} …"));
-                let removed = remove(session, &self.run, thing, &name, known).await;
+                let removed = remove_next(session, &self.run, (thing, &name, known), &all).await;
                 removed.show(session);
                 all.push(removed);
             }
@@ -91,8 +110,22 @@ impl Trial<'_> {
     }
 }
 
+/// Removes the next thing of a run; its role only where nothing before it was left that can be removed later.
+pub async fn remove_next(
+    session: &mut Session<'_>,
+    run: &Run,
+    (thing, name, known): (Thing, &str, Known),
+    before: &[Removed],
+) -> Removed {
+    if thing == Thing::Role && before.iter().any(Removed::may_go_later) {
+        return Removed::kept(name, run);
+    }
+    session.ui.progress(&format!("removing the {thing} …"));
+    remove(session, run, thing, name, known).await
+}
+
 /// Removes one thing of a run.
-pub async fn remove(session: &Session<'_>, run: &Run, thing: Thing, name: &str, known: Known) -> Removed {
+async fn remove(session: &Session<'_>, run: &Run, thing: Thing, name: &str, known: Known) -> Removed {
     let gone = |was_absent| Removed {
         thing,
         name: name.to_owned(),
@@ -100,6 +133,7 @@ pub async fn remove(session: &Session<'_>, run: &Run, thing: Thing, name: &str, 
         reason: None,
         by_hand: None,
         was_absent,
+        is_kept: false,
     };
     let (mut reason, mut was_there) = (String::new(), false);
     for number in 1..=TRIES {
