@@ -62,6 +62,8 @@ struct State {
     strikes: Vec<Strike>,
     refused: Vec<String>,
     without_variables: u32,
+    takes_labels: bool,
+    lingers: bool,
     notes: Option<Arc<Mutex<Vec<String>>>>,
 }
 
@@ -91,6 +93,16 @@ impl FakeHands {
     /// The next pods are made without variables.
     pub fn without_variables(&self, pods: u32) {
         self.state.lock().unwrap().without_variables = pods;
+    }
+
+    /// An admission policy writes labels of its own on pods.
+    pub fn takes_labels(&self) {
+        self.state.lock().unwrap().takes_labels = true;
+    }
+
+    /// What is removed still shows at that moment.
+    pub fn lingers(&self) {
+        self.state.lock().unwrap().lingers = true;
     }
 
     pub fn refuse(&self, obstacle: &str) {
@@ -239,7 +251,8 @@ impl Hands for FakeHands {
             let has_variables = state.without_variables == 0;
             state.without_variables = state.without_variables.saturating_sub(1);
             let key = (Thing::Pod, wish.run.namespace.to_string(), wish.name.clone());
-            let made = Made { labels: wish.run.labels(), pod: Some(wish), has_variables, looks: 0 };
+            let labels = if state.takes_labels { BTreeMap::new() } else { wish.run.labels() };
+            let made = Made { labels, pod: Some(wish), has_variables, looks: 0 };
             state
                 .notes
                 .iter()
@@ -271,7 +284,7 @@ impl Hands for FakeHands {
                 return Ok(Removal::Foreign);
             }
             state.objects.remove(&key);
-            Ok(Removal::Removed)
+            Ok(if state.lingers { Removal::Going } else { Removal::Removed })
         })
     }
 

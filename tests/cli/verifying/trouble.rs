@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use podgrant_tests::fake::{Cluster, Fault};
 
+use super::hands::How;
 use super::{VERIFY, verifier};
 use crate::person::{EU, Person};
 
@@ -180,6 +181,37 @@ async fn who_may_not_is_told_what() {
     ---- exit 0
     "#);
     drop(hands);
+}
+
+#[tokio::test]
+async fn a_pod_that_lost_its_mark_is_left_and_told() {
+    let (person, hands) = verifier().await;
+    hands.takes_labels();
+    let said = person.types(VERIFY, "").await;
+    assert_eq!((said.code, hands.left().len()), (1, 1), "{said}");
+    assert!(person.aws.roles().is_empty(), "{said}");
+    let end: Vec<&str> = said.out.lines().skip_while(|line| !line.contains("LEFT")).collect();
+    insta::assert_snapshot!(end.join("\n"), @"");
+    // And no more are made.
+    let (person, hands) = verifier().await;
+    hands.takes_labels();
+    hands.without_variables(99);
+    let said = person.types(VERIFY, "").await;
+    assert_eq!((said.code, hands.left().len()), (1, 1), "{said}");
+    assert!(said.out.contains("LEFT    pod"), "{said}");
+    insta::assert_snapshot!(said.errors, @"");
+}
+
+#[tokio::test]
+async fn only_the_pod_whose_answer_was_lost_is_looked_for_again() {
+    let (person, hands) = verifier().await;
+    hands.without_variables(3);
+    hands.lingers();
+    hands.strike("make pod", 4, How::Fails);
+    let said = person.types(VERIFY, "").await;
+    // Three pauses between four pods, three looks for the last one, and one for the service account.
+    assert!(said.code == 1 && said.out.contains("(35 s)"), "{said}");
+    assert!(person.aws.roles().is_empty() && hands.left().is_empty());
 }
 
 #[tokio::test]

@@ -129,6 +129,9 @@ impl Trial<'_> {
         let removed = match ended.removed.as_slice() {
             [] => "Nothing was made.".to_owned(),
             _ if ended.is_clean() => "All that was made is removed again.".to_owned(),
+            left if !left.iter().any(Removed::may_go_later) => {
+                "Not all that was made could be removed: look at it, and remove it by hand.".to_owned()
+            }
             _ => format!(
                 "Not all that was made could be removed: a quarter of an hour after it began podgrant verify --clean \
                  --cluster {cluster} tries again."
@@ -248,7 +251,7 @@ async fn causes(session: &mut Session<'_>, trial: &Trial<'_>) -> Vec<Cause> {
     let (Some(workload), Ok(cluster)) = (run.workload(), NamedCluster::read(&run.cluster.to_string())) else {
         return Vec::new();
     };
-    let pod = trial.pods.last().and_then(|number| run.id.pod_name(*number).parse().ok());
+    let pod = trial.pods.last_key_value().and_then(|(number, _)| run.id.pod_name(*number).parse().ok());
     // A pod that is over is seen only by its own name.
     let target = match pod.filter(|_| session.onlooker().is_some()) {
         Some(pod) => Target::Pod { namespace: run.namespace.clone(), pod, cluster },

@@ -49,7 +49,7 @@ impl Removed {
     }
 
     /// Whether another run of `--clean` may remove it: what is somebody else's none does.
-    fn may_go_later(&self) -> bool {
+    pub fn may_go_later(&self) -> bool {
         !self.removed && self.by_hand.is_some()
     }
 
@@ -94,16 +94,13 @@ impl Trial<'_> {
     /// Removes what was made, and what may have been, whatever comes in between.
     pub async fn remove(&self, session: &mut Session<'_>) -> Vec<Removed> {
         let mut all = Vec::new();
-        for (&thing, &known) in self.begun.iter().rev() {
-            let names: Vec<String> = match thing {
-                Thing::Pod => self.pods.iter().map(|number| self.run.id.pod_name(*number)).collect(),
-                _ => vec![self.run.id.name()],
-            };
-            for name in names {
-                let removed = remove_next(session, &self.run, (thing, &name, known), &all).await;
-                removed.show(session);
-                all.push(removed);
-            }
+        let id = self.run.id;
+        let pods = self.pods.iter().map(|(&number, &known)| (Thing::Pod, id.pod_name(number), known));
+        let others = self.begun.iter().rev().map(|(&thing, &known)| (thing, id.name(), known));
+        for (thing, name, known) in pods.chain(others) {
+            let removed = remove_next(session, &self.run, (thing, &name, known), &all).await;
+            removed.show(session);
+            all.push(removed);
         }
         all.retain(|removed| !removed.was_absent);
         all
@@ -140,7 +137,7 @@ async fn remove(session: &Session<'_>, run: &Run, thing: Thing, name: &str, know
         match one_try(session, run, thing, name).await {
             Ok(Removal::Removed) => return gone(false),
             Ok(Removal::Absent) if was_there => return gone(false),
-            Ok(Removal::Absent) if known == Known::Not || number == TRIES => return gone(true),
+            Ok(Removal::Absent) if !known.may_show_later(thing) || number == TRIES => return gone(true),
             Ok(Removal::Absent) => {}
             Ok(Removal::Going) => {
                 was_there = true;

@@ -1,6 +1,6 @@
 //! What a run makes, and what its pod tells.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use podgrant_aws::{AwsError, Meaning};
 use podgrant_core::agent::pods::KubernetesAccess;
@@ -26,10 +26,10 @@ pub struct Trial<'a> {
     pub image: &'a str,
     limit: i64,
     pub links: Vec<Link>,
-    /// What it began to make, and what is known of it.
+    /// What it began to make besides pods, and what is known of it.
     pub begun: BTreeMap<Thing, Known>,
-    /// Pods that may stand.
-    pub pods: BTreeSet<u32>,
+    /// Pods that may stand, by their numbers.
+    pub pods: BTreeMap<u32, Known>,
 }
 
 impl Stopped {
@@ -49,8 +49,18 @@ pub enum Known {
     Not,
     /// An answer was lost: where it does not show it is looked for again.
     Perhaps,
-    /// It was made: where it does not show it is looked for again, and where it lacks its mark that is told.
+    /// It was made: where it lacks its mark that is told, and where AWS does not show it, it is looked for again.
     Made,
+}
+
+impl Known {
+    /// Whether what does not show may yet. Kubernetes shows what it made at once; AWS may take some seconds.
+    pub fn may_show_later(self, thing: Thing) -> bool {
+        match thing {
+            Thing::Role | Thing::Association => self != Self::Not,
+            Thing::ServiceAccount | Thing::Pod => self == Self::Perhaps,
+        }
+    }
 }
 
 /// What an error tells of a thing that was to be made. It may be the answer to a call that repeated one whose
@@ -67,6 +77,11 @@ fn after(error: &AwsError) -> Known {
         | Meaning::NotFound => Known::Not,
         _ => Known::Perhaps,
     }
+}
+
+/// The same of a cluster's Kubernetes API.
+fn after_trouble(trouble: &Trouble) -> Known {
+    if trouble.may_be_done() { Known::Perhaps } else { Known::Not }
 }
 
 /// For a person: what a cluster's Kubernetes API said, and what helps.
@@ -96,7 +111,7 @@ impl<'a> Trial<'a> {
             limit: settings.wait_limit,
             links: Vec::new(),
             begun: BTreeMap::new(),
-            pods: BTreeSet::new(),
+            pods: BTreeMap::new(),
         }
     }
 
@@ -150,13 +165,6 @@ impl<'a> Trial<'a> {
     fn not_made(&mut self, session: &Session<'_>, thing: Thing, error: &AwsError) -> Stopped {
         self.begun.insert(thing, after(error));
         Stopped(session.problem(error))
-    }
-
-    /// The same of a cluster's Kubernetes API.
-    fn refused(&mut self, thing: Thing, trouble: &Trouble) -> Stopped {
-        let known = if trouble.may_be_done() { Known::Perhaps } else { Known::Not };
-        self.begun.insert(thing, known);
-        self.trouble(trouble)
     }
 
     fn trouble(&self, trouble: &Trouble) -> Stopped {
@@ -222,26 +230,28 @@ impl<'a> Trial<'a> {
                 self.right(session, LinkKind::Account, told);
                 Ok(())
             }
-            Err(trouble) => Err(self.refused(Thing::ServiceAccount, &trouble)),
+            Err(trouble) => {
+                self.begun.insert(Thing::ServiceAccount, after_trouble(&trouble));
+                Err(self.trouble(&trouble))
+            }
         }
     }
 
     /// Makes pods until one is given the variables, or the last one has to do without; tells its number.
     async fn make_pods(&mut self, session: &mut Session<'_>) -> Result<u32, Stopped> {
         let mut number = 1;
-        self.begun.insert(Thing::Pod, Known::Not);
         loop {
             Self::goes_on(session)?;
             session.ui.progress("making the pod …");
             let way = self.way(session).await?;
-            self.pods.insert(number);
+            self.pods.insert(number, Known::Perhaps);
             let wish = PodWish::new(&self.run, number, self.image, self.limit);
-            match session.hands().make_pod(way, wish).await {
+            let made = session.hands().make_pod(way, wish).await;
+            self.pods.insert(number, made.as_ref().map_or_else(after_trouble, |_| Known::Made));
+            match made {
                 Ok(seen) if seen.has_variables || number >= MOST_PODS => return Ok(number),
                 Ok(_) => {}
-                Err(trouble) => {
-                    return Err(self.refused(Thing::Pod, &trouble));
-                }
+                Err(trouble) => return Err(self.trouble(&trouble)),
             }
             self.take_back(session, number).await?;
             session.ui.progress("waiting until EKS gives pods their variables …");
@@ -253,9 +263,20 @@ impl<'a> Trial<'a> {
     /// A pod without variables is of no use. What can't be removed now is tried again at the end.
     async fn take_back(&mut self, session: &Session<'_>, number: u32) -> Result<(), Stopped> {
         let object = self.pod(number);
-        let removed = session.hands().remove(self.way(session).await?, object).await;
-        if matches!(removed, Ok(Removal::Removed)) {
-            self.pods.remove(&number);
+        let name = object.name.clone();
+        match session.hands().remove(self.way(session).await?, object).await {
+            Ok(Removal::Removed | Removal::Absent) => {
+                self.pods.remove(&number);
+            }
+            // So would the next one be: each would be left.
+            Ok(Removal::Foreign) => {
+                return Err(Stopped(Problem::failed(
+                    format!("{}: the pod {name} lost verify's mark when it was made", self.run.cluster),
+                    "see what admission policy rewrites the labels of pods, or name a namespace without one with \
+                     --namespace",
+                )));
+            }
+            Ok(Removal::Going) | Err(_) => {}
         }
         Ok(())
     }
