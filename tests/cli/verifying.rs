@@ -8,6 +8,7 @@ mod script;
 mod trouble;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use podgrant_tests::fake::{Cluster, Fault};
 
@@ -124,8 +125,18 @@ async fn it_asks_first() {
     ---- exit 4
     ");
     assert!(person.writes().is_empty() && hands.left().is_empty());
-    let said = person.types("verify --cluster prod-eu", "yes\n").await;
-    assert_eq!(said.code, 0, "{said}");
+    // Its age counts from before the question: who answers late could be cleaned away while under way.
+    for (seconds, code) in [(301, 1), (300, 0)] {
+        let now = person.clock_hand();
+        person.asked = Some(Box::new(move || {
+            now.fetch_add(seconds, Ordering::Relaxed);
+        }));
+        let said = person.types("verify --cluster prod-eu", "yes\n").await;
+        assert_eq!(said.code, code, "{said}");
+        assert_eq!(person.writes().is_empty(), code == 1, "{said}");
+        assert_eq!(said.errors.contains("the question stood too long"), code == 1, "{said}");
+    }
+    person.asked = None;
     let person = person.variable("PODGRANT_DRY_RUN", "on");
     insta::assert_snapshot!(person.story(VERIFY, "").await, @"
     ---- stderr

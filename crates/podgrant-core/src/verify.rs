@@ -42,8 +42,13 @@ pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "podgrant"
 /// The AWS CLI as AWS publishes it, for amd64 and arm64.
 pub const IMAGE: &str = "amazon/aws-cli:2.31.29";
 
-/// What is younger may be a run that is under way: none lasts so long. In seconds.
-pub const SETTLED: i64 = 15 * 60;
+/// What is younger may be a run that is under way, in seconds. None that keeps its limits still makes or asks anything
+/// then: a question ([`ASKED`]), a role ([`ROLE_LIMIT`]), pods ([`MOST_PODS`], some 25 s each) and a pod that tells
+/// (540 s at most) take 21 minutes. Whoever cleans while it removes is in nobody's way.
+pub const SETTLED: i64 = 30 * 60;
+
+/// How long its question may stand, in seconds: a run's age counts from before it, for its names are shown with it.
+pub const ASKED: i64 = 5 * 60;
 
 /// How long EKS may not see a new role, in seconds: IAM's changes are seen everywhere within some (IAM user guide,
 /// "Troubleshoot IAM"); this is generous.
@@ -187,6 +192,11 @@ impl Run {
     pub fn workload(&self) -> Option<Workload> {
         let service_account: ServiceAccount = self.id.name().parse().ok()?;
         Some(Workload { namespace: self.namespace.clone(), service_account })
+    }
+
+    /// Whether it may still make what was asked about, or the question stood too long.
+    pub fn may_begin(&self, now: i64) -> bool {
+        now - self.id.began() <= ASKED
     }
 
     /// Whether none that was begun then can still be under way.

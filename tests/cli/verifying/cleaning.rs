@@ -16,10 +16,12 @@ async fn cleaning_asks_first_and_leaves_young_runs_alone() {
       service account podgrant-verify-mm90wfdc
       association     podgrant-verify-mm90wfdc
       role            podgrant-verify-mm90wfdc
-      it may be under way, and is left alone; run this again in a quarter of an hour
+      it may be under way, and is left alone; run this again in half an hour
     ---- exit 3
     ");
-    person.pass(15 * 60);
+    person.pass(29 * 60);
+    assert_eq!(person.types("verify --clean --yes", "").await.code, 3);
+    person.pass(60);
     let person = person.at_a_terminal().variable("NO_COLOR", "1");
     insta::assert_snapshot!(person.types("verify --clean", "no\n").await.out, @"
     run mm90wfdc of 2026-03-02T10:15:30Z on eu-west-1/prod-eu, namespace default
@@ -72,7 +74,7 @@ async fn cleaning_asks_first_and_leaves_young_runs_alone() {
 async fn cleaning_says_what_it_can_not_see() {
     let (person, hands) = verifier().await;
     crash_at(&person, &hands, "make pod").await;
-    person.pass(20 * 60);
+    person.pass(30 * 60);
     let elsewhere = "mm90wfgr eu-central-1/far default 2026-03-02T10:15:30Z";
     let far = Role::named("podgrant-verify-mm90wfgr").path("/podgrant-verify/");
     person.aws.add_role(far.tag("podgrant/verify", elsewhere));

@@ -102,7 +102,7 @@ async fn whatever_fails_nothing_is_left() {
             assert!(said.out.contains("→ aws ") || said.out.contains("→ kubectl "), "{context}");
             person.aws.clear_faults();
             hands.mend();
-            person.pass(16 * 60);
+            person.pass(30 * 60);
             let said = person.types("verify --clean --yes --cluster prod-eu", "").await;
             assert_eq!((standing(&person, &hands), said.code), (before, 0), "{context}\n{said}");
         }
@@ -139,7 +139,7 @@ async fn wherever_it_crashes_cleaning_finds_it() {
         crash(&person, &hands, &step).await;
         person.aws.clear_faults();
         hands.mend();
-        person.pass(16 * 60);
+        person.pass(30 * 60);
         let said = person.types("verify --clean --yes", "").await;
         assert_eq!((standing(&person, &hands), said.code), (before, 0), "{step:?}\n{said}");
         assert!(!said.out.contains("mm8zzzzz"), "{step:?}\n{said}");

@@ -2,7 +2,7 @@
 //!
 //! Where there is no such server these tests pass without having looked, and `cargo xtask test` says so at its end.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use futures_util::FutureExt as _;
@@ -34,6 +34,9 @@ struct Around {
     refuses: AtomicBool,
     /// How often the pod was looked at; whoever crashes waits for it.
     seen: watch::Sender<u32>,
+    /// The way in by which the first look came. Later ones remove and list by it: the server looks at tokens' dates, and
+    /// the person's half an hour is none of its own.
+    first: OnceLock<KubernetesAccess>,
 }
 
 impl Around {
@@ -43,7 +46,12 @@ impl Around {
             looks: AtomicU32::new(0),
             refuses: AtomicBool::new(false),
             seen: watch::Sender::new(0),
+            first: OnceLock::new(),
         })
+    }
+
+    fn first(&self, way: KubernetesAccess) -> KubernetesAccess {
+        self.first.get_or_init(|| way).clone()
     }
 
     /// The pod's status at each look: as a kubelet reports it.
@@ -78,7 +86,7 @@ impl Hands for Around {
         way: KubernetesAccess,
         namespace: Namespace,
     ) -> BoxFuture<'static, Result<Vec<String>, Trouble>> {
-        KubernetesHands.obstacles(way, namespace)
+        KubernetesHands.obstacles(self.first(way), namespace)
     }
 
     fn make_account(&self, way: KubernetesAccess, run: Run) -> BoxFuture<'static, Result<(), Trouble>> {
@@ -114,7 +122,7 @@ impl Hands for Around {
     }
 
     fn remove(&self, way: KubernetesAccess, object: Object) -> BoxFuture<'static, Result<Removal, Trouble>> {
-        KubernetesHands.remove(way, object)
+        KubernetesHands.remove(self.first(way), object)
     }
 
     fn objects(
@@ -123,7 +131,7 @@ impl Hands for Around {
         cluster: ClusterId,
         namespace: Option<Namespace>,
     ) -> BoxFuture<'static, Result<Vec<Object>, Trouble>> {
-        KubernetesHands.objects(way, cluster, namespace)
+        KubernetesHands.objects(self.first(way), cluster, namespace)
     }
 }
 
@@ -137,12 +145,12 @@ async fn server() -> Option<(Arc<LocalKubernetes>, tokio::sync::MutexGuard<'stat
     server.knows_eks().then(|| (Arc::clone(server), turn))
 }
 
-/// Whoever verifies the server, so many seconds from now: it looks at tokens' dates, and remembers whom it let in.
-async fn verifier(server: &Arc<LocalKubernetes>, seconds: i64) -> (Person, Arc<Around>) {
+/// Whoever verifies the server: it looks at tokens' dates, and remembers whom it let in.
+async fn verifier(server: &Arc<LocalKubernetes>) -> (Person, Arc<Around>) {
     static PERSONS: AtomicU32 = AtomicU32::new(0);
     let earlier = 40 * i64::from(PERSONS.fetch_add(1, Ordering::Relaxed));
     let mut person = Person::new().await;
-    person.pass(Clock::system().seconds() - earlier + seconds - NOW);
+    person.pass(Clock::system().seconds() - earlier - NOW);
     let api = server.api();
     person.aws.add_cluster(Cluster::named("prod-eu").endpoint(&api.endpoint, &api.certificate_authority));
     let hands = Around::of(server);
@@ -173,7 +181,7 @@ fn timeless(said: &str) -> String {
 async fn it_works_on_a_real_api_server() {
     let Some((server, _turn)) = server().await else { return };
     let_in(&server, "AmazonEKSEditPolicy", &["default"]);
-    let (person, _) = verifier(&server, 0).await;
+    let (person, _) = verifier(&server).await;
     insta::assert_snapshot!(timeless(&person.story(VERIFY, "").await), @"
     To be made for eu-west-1/prod-eu, and removed again
       role             podgrant-verify-RUN: for pods of this cluster only, and allowed nothing but sts:GetCallerIdentity
@@ -207,7 +215,7 @@ async fn it_works_on_a_real_api_server() {
 async fn what_keeps_the_pod_from_its_credentials_is_named() {
     let Some((server, _turn)) = server().await else { return };
     let_in(&server, "AmazonEKSClusterAdminPolicy", &[]);
-    let (mut person, hands) = verifier(&server, 0).await;
+    let (mut person, hands) = verifier(&server).await;
     hands.refuses.store(true, Ordering::Relaxed);
     person.onlooker =
         Some(Onlooker::new(podgrant_kubernetes::look_at_workload, podgrant_kubernetes::look_into_cluster));
@@ -222,7 +230,7 @@ async fn what_keeps_the_pod_from_its_credentials_is_named() {
 async fn what_a_crash_leaves_there_is_found_by_its_labels() {
     let Some((server, _turn)) = server().await else { return };
     let_in(&server, "AmazonEKSEditPolicy", &["default"]);
-    let (person, hands) = verifier(&server, -13 * 60).await;
+    let (person, hands) = verifier(&server).await;
     let mut seen = hands.seen.subscribe();
     tokio::select! {
         said = person.types(VERIFY, "") => panic!("{said}"),
@@ -231,7 +239,7 @@ async fn what_a_crash_leaves_there_is_found_by_its_labels() {
     assert_eq!(server.labelled("default", OURS).await.unwrap().len(), 2);
     // Things of others, with half a mark.
     server.add_accounts("default", &["podgrant-verify-mm8zzzzz"]).await.unwrap();
-    person.pass(15 * 60);
+    person.pass(30 * 60);
     let said = person.types("verify --clean --yes", "").await;
     let left = server.labelled("default", OURS).await.unwrap();
     server.remove_account("default", "podgrant-verify-mm8zzzzz").await.unwrap();
@@ -244,7 +252,7 @@ async fn what_a_crash_leaves_there_is_found_by_its_labels() {
 async fn who_may_not_is_told_by_the_server() {
     let Some((server, _turn)) = server().await else { return };
     server.know(&json!({"cluster": "prod-eu", "credentials": {}})).unwrap();
-    let (person, _) = verifier(&server, 0).await;
+    let (person, _) = verifier(&server).await;
     insta::assert_snapshot!(person.story(VERIFY, "").await, @"
     ---- stderr
     podgrant: eu-west-1/prod-eu: the cluster's Kubernetes API refused you (401: Unauthorized)
@@ -253,7 +261,7 @@ async fn who_may_not_is_told_by_the_server() {
     ---- exit 1
     ");
     let_in(&server, "AmazonEKSViewPolicy", &["default"]);
-    let (person, _) = verifier(&server, 0).await;
+    let (person, _) = verifier(&server).await;
     insta::assert_snapshot!(person.story(VERIFY, "").await, @"
     ---- stderr
     podgrant: eu-west-1/prod-eu: you may not create, delete serviceaccounts in the namespace default; you may not create, delete pods in the namespace default
@@ -271,7 +279,7 @@ async fn who_may_not_is_told_by_the_server() {
     assert!(person.writes().is_empty());
     // Who may do it everywhere may see that it is not there.
     let_in(&server, "AmazonEKSEditPolicy", &[]);
-    let (person, _) = verifier(&server, 0).await;
+    let (person, _) = verifier(&server).await;
     insta::assert_snapshot!(person.story(&format!("{VERIFY} --namespace nowhere"), "").await, @"
     ---- stderr
     podgrant: eu-west-1/prod-eu: there is no namespace nowhere

@@ -151,12 +151,12 @@ async fn who_may_not_is_told_what() {
       LEFT    role            podgrant-verify-mm90wfdc: kept, for by it what else is left is found again
                               → aws iam delete-role-policy --role-name podgrant-verify-mm90wfdc --policy-name podgrant-verify; aws iam delete-role --role-name podgrant-verify-mm90wfdc
 
-    Pod Identity works on eu-west-1/prod-eu. Not all that was made could be removed: a quarter of an hour after it began podgrant verify --clean --cluster eu-west-1/prod-eu tries again. (25 s)
+    Pod Identity works on eu-west-1/prod-eu. Not all that was made could be removed: half an hour after it began podgrant verify --clean --cluster eu-west-1/prod-eu tries again. (25 s)
     ---- exit 1
     ");
-    // Whoever may, a quarter of an hour later.
+    // Whoever may, half an hour later.
     person.aws.clear_faults();
-    person.pass(16 * 60);
+    person.pass(30 * 60);
     insta::assert_snapshot!(person.story("verify --clean --yes", "").await, @"
     run mm90wfdc of 2026-03-02T10:15:30Z on eu-west-1/prod-eu, namespace default
       association     podgrant-verify-mm90wfdc

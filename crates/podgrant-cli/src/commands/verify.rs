@@ -70,6 +70,10 @@ pub async fn run(
         trial.put_out(session, &Ended::default(), false, began);
         return Ok(Exit::Declined);
     }
+    if !trial.run.may_begin(session.now()) {
+        let told = "the question stood too long, and nothing was made";
+        return Err(Problem::failed(told, "run it again, and answer within five minutes"));
+    }
     // From here on Ctrl-C is heeded between two calls.
     session.is_interrupted();
     let mut ended = Ended::default();
@@ -133,7 +137,7 @@ impl Trial<'_> {
                 "Not all that was made could be removed: look at it, and remove it by hand.".to_owned()
             }
             _ => format!(
-                "Not all that was made could be removed: a quarter of an hour after it began podgrant verify --clean \
+                "Not all that was made could be removed: half an hour after it began podgrant verify --clean \
                  --cluster {cluster} tries again."
             ),
         };

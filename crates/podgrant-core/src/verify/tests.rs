@@ -311,6 +311,11 @@ fn only_mark_and_name_together_make_a_thing_ours() {
     assert_eq!(of_object("api", &[managed, ours]), None);
 
     assert!(!run.is_settled(1_772_446_530 + SETTLED - 1) && run.is_settled(1_772_446_530 + SETTLED));
+    assert!(run.may_begin(1_772_446_530 + ASKED) && !run.may_begin(1_772_446_530 + ASKED + 1));
+    // What begins last is over before it looks settled.
+    let pause = i64::try_from(PAUSE).unwrap();
+    let pods = i64::from(MOST_PODS) * (20 + pause);
+    assert!(ASKED + ROLE_LIMIT + pods + 540 < SETTLED);
 }
 
 #[test]

@@ -136,9 +136,7 @@ impl Left {
                 session.ui.show(&format!("  {thing:<15} {name}"));
             }
             if !run.is_settled(now) {
-                session
-                    .ui
-                    .show("  it may be under way, and is left alone; run this again in a quarter of an hour");
+                session.ui.show("  it may be under way, and is left alone; run this again in half an hour");
             }
         }
         for why in &self.unread {
