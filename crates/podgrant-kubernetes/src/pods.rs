@@ -13,7 +13,7 @@ const AUDIENCE: &str = "pods.eks.amazonaws.com";
 const SKIP: &str = "eks.amazonaws.com/skip-containers";
 
 /// The profile by which a pod came to Fargate.
-const FARGATE: &str = "eks.amazonaws.com/fargate-profile";
+pub(crate) const FARGATE: &str = "eks.amazonaws.com/fargate-profile";
 
 /// What the agent holds on the host: its own port and its probe's (chart of aws/eks-pod-identity-agent).
 const AGENT_PORTS: [i32; 2] = [80, 2703];

@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::pods::FARGATE;
 use crate::{ALL, PAGE, client, each_page, if_there, unseen};
 
 /// The pod's one container.
@@ -247,6 +248,8 @@ fn seen(pod: &Pod) -> SeenPod {
         .unwrap_or_default();
     SeenPod {
         node: spec.and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty()),
+        // EKS's webhook for Fargate writes it where a profile means the pod.
+        on_fargate: pod.labels().contains_key(FARGATE),
         has_variables,
         unschedulable,
         waiting: state
@@ -480,13 +483,16 @@ mod tests {
             ),
             of(json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}), json!([])),
         ];
+        let labels = json!({"eks.amazonaws.com/fargate-profile": "default"});
+        let on_fargate = json!({"metadata": {"name": "x", "labels": labels}, "spec": {"containers": []}});
+        assert!(seen(&read::<Pod>(on_fargate).unwrap()).on_fargate);
         let shown: Vec<String> = rows.iter().map(|row| format!("{row:?}")).collect();
         insta::assert_snapshot!(shown.join("\n"), @r#"
-        SeenPod { phase: "Pending", node: Some("ip-1"), has_variables: true, unschedulable: None, waiting: None, terminated: None, failed: None, is_going: false }
-        SeenPod { phase: "Pending", node: Some("ip-1"), has_variables: false, unschedulable: Some("0/2 nodes are available"), waiting: None, terminated: None, failed: None, is_going: false }
-        SeenPod { phase: "Pending", node: Some("ip-1"), has_variables: false, unschedulable: None, waiting: Some(("ErrImagePull", "not found")), terminated: None, failed: None, is_going: false }
-        SeenPod { phase: "Succeeded", node: Some("ip-1"), has_variables: false, unschedulable: None, waiting: None, terminated: Some(Terminated { reason: "Completed", exit_code: 0, message: "podgrant-verify 1" }), failed: None, is_going: false }
-        SeenPod { phase: "Failed", node: Some("ip-1"), has_variables: false, unschedulable: None, waiting: None, terminated: None, failed: Some(("Evicted", "low on memory")), is_going: false }
+        SeenPod { phase: "Pending", node: Some("ip-1"), on_fargate: false, has_variables: true, unschedulable: None, waiting: None, terminated: None, failed: None, is_going: false }
+        SeenPod { phase: "Pending", node: Some("ip-1"), on_fargate: false, has_variables: false, unschedulable: Some("0/2 nodes are available"), waiting: None, terminated: None, failed: None, is_going: false }
+        SeenPod { phase: "Pending", node: Some("ip-1"), on_fargate: false, has_variables: false, unschedulable: None, waiting: Some(("ErrImagePull", "not found")), terminated: None, failed: None, is_going: false }
+        SeenPod { phase: "Succeeded", node: Some("ip-1"), on_fargate: false, has_variables: false, unschedulable: None, waiting: None, terminated: Some(Terminated { reason: "Completed", exit_code: 0, message: "podgrant-verify 1" }), failed: None, is_going: false }
+        SeenPod { phase: "Failed", node: Some("ip-1"), on_fargate: false, has_variables: false, unschedulable: None, waiting: None, terminated: None, failed: Some(("Evicted", "low on memory")), is_going: false }
         "#);
     }
 }

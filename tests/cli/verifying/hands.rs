@@ -24,6 +24,8 @@ pub enum Fate {
     NoS3,
     NoImage,
     NoNode,
+    /// A Fargate profile means its namespace.
+    Fargate,
     Garbage,
     Silent,
 }
@@ -204,6 +206,7 @@ fn seen(fate: Fate, made: &mut Made) -> SeenPod {
     made.looks += 1;
     let pending =
         SeenPod { phase: "Pending".to_owned(), has_variables: made.has_variables, ..SeenPod::default() };
+    let pending = SeenPod { on_fargate: fate == Fate::Fargate, ..pending };
     let node = Some("ip-10-0-1-7".to_owned());
     match (fate, made.looks) {
         (Fate::NoNode, _) => SeenPod {
@@ -247,6 +250,7 @@ impl Hands for FakeHands {
     }
 
     fn make_pod(&self, _: KubernetesAccess, wish: PodWish) -> BoxFuture<'static, Result<SeenPod, Trouble>> {
+        let on_fargate = *self.fate.lock().unwrap() == Fate::Fargate;
         self.does("make pod", |state| {
             let has_variables = state.without_variables == 0;
             state.without_variables = state.without_variables.saturating_sub(1);
@@ -258,7 +262,7 @@ impl Hands for FakeHands {
                 .iter()
                 .for_each(|notes| notes.lock().unwrap().push(format!("{key:?} {:?}", made.labels)));
             state.objects.insert(key, made);
-            Ok(SeenPod { phase: "Pending".to_owned(), has_variables, ..SeenPod::default() })
+            Ok(SeenPod { phase: "Pending".to_owned(), has_variables, on_fargate, ..SeenPod::default() })
         })
     }
 

@@ -108,6 +108,10 @@ pub fn judge(run: &Run, role: &RoleArn, end: &PodEnd) -> Judged {
     let pod = |told: String, remedy: &str| nothing(Link::unknown(LinkKind::Pod, told, remedy));
     match end {
         PodEnd::Told(telling) => told(run, role, telling),
+        PodEnd::OnFargate => pod(
+            "the pod came to Fargate, where Pod Identity does not work".to_owned(),
+            "name a namespace whose pods get EC2 nodes with --namespace; on Fargate use IAM roles for service accounts (IRSA)",
+        ),
         PodEnd::Unschedulable(why) => pod(
             format!("no node takes the pod: {}", shortened(why)),
             "see that a Linux node has room and no taint, or name a namespace whose pods get one with --namespace",

@@ -48,6 +48,8 @@ pub struct SeenPod {
     /// Kubernetes' phase, such as `Pending`.
     pub phase: String,
     pub node: Option<String>,
+    /// Whether a profile sent it to Fargate.
+    pub on_fargate: bool,
     /// Whether EKS's webhook gave it `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
     pub has_variables: bool,
     /// Why it has no node, in the scheduler's words.
@@ -86,6 +88,9 @@ pub enum Stage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PodEnd {
     Told(Telling),
+    /// It came to Fargate, where Pod Identity does not work (EKS user guide, "Learn how EKS Pod Identity grants pods
+    /// access to AWS services"): of other nodes it can tell nothing.
+    OnFargate,
     /// It ended, and what it told can't be read.
     Unreadable(Unreadable),
     /// No node takes it.
@@ -110,6 +115,9 @@ pub fn stage(pod: Option<&SeenPod>) -> Stage {
     let Some(pod) = pod else {
         return Stage::Over(PodEnd::Lost("somebody deleted the pod".to_owned()));
     };
+    if pod.on_fargate {
+        return Stage::Over(PodEnd::OnFargate);
+    }
     if let Some(ended) = &pod.terminated {
         return Stage::Over(match Telling::read(&ended.message) {
             Ok(telling) => PodEnd::Told(telling),

@@ -177,6 +177,16 @@ fn what_a_pod_tells_proves_one_thing() {
             },
             Proof::Nothing,
         ),
+        (
+            "on Fargate",
+            SeenPod { on_fargate: true, ..waits("Pending", None, None) },
+            Proof::Nothing,
+        ),
+        (
+            "on Fargate, and told",
+            SeenPod { on_fargate: true, ..ended(&message(URI, "", 12, &agent_is_silent, &agent_is_silent)) },
+            Proof::Nothing,
+        ),
         ("being deleted", SeenPod { is_going: true, ..waits("Pending", Some("ip-1"), None) }, Proof::Nothing),
     ];
     let told = rows.iter().map(|(name, pod, proof)| {
