@@ -413,6 +413,7 @@ async fn what_does_not_work_is_said_with_its_cause() {
         (Fate::Node, 2, "not know the agent"),
         (Fate::Refused, 2, "got no credentials"),
         (Fate::Listing, 2, "may list buckets"),
+        (Fate::NoSts, 1, "STS did not tell it who it is"),
         (Fate::NoS3, 3, "not known"),
         (Fate::NoImage, 1, "ImagePullBackOff"),
         (Fate::NoNode, 1, "0/2 nodes"),

@@ -20,6 +20,8 @@ pub enum Fate {
     Node,
     /// The agent refuses.
     Refused,
+    /// STS says no.
+    NoSts,
     Listing,
     NoS3,
     NoImage,
@@ -179,6 +181,10 @@ fn told(fate: Fate, run: &Run, has_variables: bool) -> SeenPod {
     let (identity, buckets) = match fate {
         Fate::Node => (format!("0 arn:aws:sts::{ACCOUNT}:assumed-role/nodes/i-0abc"), "0 7"),
         Fate::Refused => ("255 Error when retrieving credentials from container-role".to_owned(), denied),
+        Fate::NoSts => {
+            let no = "254 An error occurred (AccessDenied) when calling the GetCallerIdentity operation: no";
+            (no.to_owned(), denied)
+        }
         Fate::Listing => (mine, "0 7"),
         Fate::NoS3 => (mine, "255 Connect timeout on endpoint URL: \"https://s3.eu-west-1.amazonaws.com/\""),
         _ => (mine, denied),

@@ -2,8 +2,8 @@
 //!
 //! Where there is no such server these tests pass without having looked, and `cargo xtask test` says so at its end.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;

@@ -159,10 +159,9 @@ fn told(run: &Run, role: &RoleArn, telling: &Telling) -> Judged {
     let became = match &telling.identity {
         Answer::Said(arn) => arn,
         Answer::Failed(why) => {
-            let has_variables = telling.uri.is_some();
-            links.push(no_credentials(telling, why));
-            let proof = if unreachable(why) && has_variables { Proof::Nothing } else { Proof::DoesNotWork };
-            return Judged { links, proof };
+            links.push(no_identity(telling, why));
+            let is_broken = links.iter().any(|link| link.state == State::Broken);
+            return Judged { links, proof: if is_broken { Proof::DoesNotWork } else { Proof::Nothing } };
         }
     };
     links.push(Link::right(LinkKind::Credentials, credentials(telling.tries)));
@@ -191,13 +190,23 @@ fn is_role(became: &str, role: &RoleArn) -> bool {
     became.strip_prefix(&session).is_some_and(|session| !session.is_empty() && !session.contains('/'))
 }
 
-fn no_credentials(telling: &Telling, why: &str) -> Link {
-    let why = shortened(why);
-    if unreachable(&why) {
+/// Why the pod does not know who it is. Judged is the whole text, and shown its beginning.
+fn no_identity(telling: &Telling, whole: &str) -> Link {
+    let why = shortened(whole);
+    if is_of_sts(whole) {
+        return Link::unknown(
+            LinkKind::Identity,
+            format!("the pod asked with credentials, and STS did not tell it who it is: {why}"),
+            "see the policy of the VPC's endpoint for com.amazonaws.<region>.sts, whether STS is active in the region, and \
+             the clock of the pod's node",
+        );
+    }
+    if unreachable(whole) {
         return Link::unknown(
             LinkKind::Credentials,
             format!("STS can't be reached from the pod: {why}"),
-            "see the way out of its subnet, or the VPC's endpoint for com.amazonaws.<region>.sts; and network policies",
+            "see the way out of its subnet, or the VPC's endpoint for com.amazonaws.<region>.sts; network policies, and \
+             what proxy stands in between",
         );
     }
     let tries = if telling.tries == 1 { "a try".to_owned() } else { format!("{} tries", telling.tries) };
@@ -210,14 +219,23 @@ fn no_credentials(telling: &Telling, why: &str) -> Link {
     Link::broken(LinkKind::Credentials, format!("the pod got no credentials in {tries}: {why}"), remedy)
 }
 
-/// The AWS CLI's words where it reaches no endpoint of AWS's; of the agent it says that credentials failed.
+/// Whether the AWS CLI tells an error that STS itself answered: it asked with credentials, and so had some. An error of
+/// whoever gives credentials names another operation, or none.
+fn is_of_sts(why: &str) -> bool {
+    why.contains("An error occurred") && why.contains("when calling the GetCallerIdentity operation")
+}
+
+/// The AWS CLI's words where it reaches no endpoint of AWS's (botocore, `exceptions.py`); of the agent, which it asks
+/// without TLS and without a proxy, it says that credentials failed.
 fn unreachable(why: &str) -> bool {
-    let is_of_aws =
-        why.contains("endpoint URL") && !why.contains("169.254.170.23") && !why.contains("fd00:ec2::23");
-    is_of_aws
-        && ["Could not connect", "Connect timeout", "Read timeout", "Connection was closed"]
-            .iter()
-            .any(|said| why.contains(said))
+    const NO_ENDPOINT: [&str; 4] =
+        ["Could not connect", "Connect timeout", "Read timeout", "Connection was closed"];
+    const NO_WAY: [&str; 2] = ["SSL validation failed for", "Failed to connect to proxy URL"];
+    let is_of_agent = ["169.254.170.23", "fd00:ec2::23", "Error when retrieving credentials"]
+        .iter()
+        .any(|said| why.contains(said));
+    let has = |said: &&str| why.contains(*said);
+    !is_of_agent && (NO_WAY.iter().any(has) || why.contains("endpoint URL") && NO_ENDPOINT.iter().any(has))
 }
 
 fn another(run: &Run, telling: &Telling, became: &str) -> Link {

@@ -57,6 +57,28 @@ fn what_a_pod_tells_proves_one_thing() {
          \"http://169.254.170.23/v1/credentials\"",
     );
     let no_sts = failed("Could not connect to the endpoint URL: \"https://sts.eu-west-1.amazonaws.com/\"");
+    let sts_says_no = failed(
+        "An error occurred (AccessDenied) when calling the GetCallerIdentity operation: no VPC endpoint policy allows the \
+         sts:GetCallerIdentity action",
+    );
+    let bad_keys = failed(
+        "An error occurred (InvalidClientTokenId) when calling the GetCallerIdentity operation: The security token \
+         included in the request is invalid.",
+    );
+    let no_trust = failed(
+        "An error occurred (AccessDenied) when calling the AssumeRoleWithWebIdentity operation: Not authorized",
+    );
+    let no_tls = failed(
+        "SSL validation failed for https://sts.eu-west-1.amazonaws.com/ [SSL: CERTIFICATE_VERIFY_FAILED] certificate \
+         verify failed: self-signed certificate in certificate chain",
+    );
+    let no_proxy = failed("Failed to connect to proxy URL: \"http://proxy.example:3128\"");
+    let agent_has_no_way = failed(
+        "Error when retrieving credentials from container-role: Error retrieving metadata: Received non 200 response 500 \
+         from container metadata: SSL validation failed for https://eks-auth.eu-west-1.api.aws/",
+    );
+    let far = format!("https://{}.example/", "long.".repeat(80));
+    let told_late = failed(&format!("Connect timeout on endpoint URL: \"{far}\" ({agent_is_silent})"));
     let no_s3 = failed("Connect timeout on endpoint URL: \"https://s3.eu-west-1.amazonaws.com/\"");
     let keys = message(URI, "", 1, &mine, DENIED).replace("keys=", "keys=set");
     let rows: Vec<(&str, SeenPod, Proof)> = vec![
@@ -70,6 +92,29 @@ fn what_a_pod_tells_proves_one_thing() {
             Proof::WorksInPart,
         ),
         ("STS can't be reached", ended(&message(URI, "", 12, &no_sts, &no_s3)), Proof::Nothing),
+        ("STS says no", ended(&message(URI, "", 12, &sts_says_no, DENIED)), Proof::Nothing),
+        ("no TLS to STS", ended(&message(URI, "", 12, &no_tls, &no_tls)), Proof::Nothing),
+        ("no proxy to STS", ended(&message(URI, "", 12, &no_proxy, &no_proxy)), Proof::Nothing),
+        (
+            "STS says no to other keys",
+            ended(&message(URI, "", 12, &bad_keys, DENIED).replace("keys=", "keys=set")),
+            Proof::DoesNotWork,
+        ),
+        (
+            "STS says no to the web identity",
+            ended(&message(URI, "arn:aws:iam::111122223333:role/irsa", 12, &no_trust, &no_trust)),
+            Proof::DoesNotWork,
+        ),
+        (
+            "the agent has no TLS",
+            ended(&message(URI, "", 12, &agent_has_no_way, &agent_has_no_way)),
+            Proof::DoesNotWork,
+        ),
+        (
+            "the agent's address comes late",
+            ended(&message(URI, "", 12, &told_late, &told_late)),
+            Proof::DoesNotWork,
+        ),
         (
             "no variables, the node's role",
             ended(&message("", "", 1, &session("nodes", "i-0abc"), "0 7")),
@@ -177,11 +222,7 @@ fn what_a_pod_tells_proves_one_thing() {
             },
             Proof::Nothing,
         ),
-        (
-            "on Fargate",
-            SeenPod { on_fargate: true, ..waits("Pending", None, None) },
-            Proof::Nothing,
-        ),
+        ("on Fargate", SeenPod { on_fargate: true, ..waits("Pending", None, None) }, Proof::Nothing),
         (
             "on Fargate, and told",
             SeenPod { on_fargate: true, ..ended(&message(URI, "", 12, &agent_is_silent, &agent_is_silent)) },

@@ -249,7 +249,9 @@ impl<'a> Trial<'a> {
             let made = session.hands().make_pod(way, wish).await;
             self.pods.insert(number, made.as_ref().map_or_else(after_trouble, |_| Known::Made));
             match made {
-                Ok(seen) if seen.has_variables || seen.on_fargate || number >= MOST_PODS => return Ok(number),
+                Ok(seen) if seen.has_variables || seen.on_fargate || number >= MOST_PODS => {
+                    return Ok(number);
+                }
                 Ok(_) => {}
                 Err(trouble) => return Err(self.trouble(&trouble)),
             }
