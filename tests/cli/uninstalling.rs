@@ -126,6 +126,7 @@ async fn all_that_podgrant_made_goes_from_the_fleet_and_nothing_else() {
     Uninstall: 3 associations, 1 agent, 1 access entry, 1 trust policy's statements, 1 orphan mark to take away; 6 things stay that podgrant did not make.
     Pods lose their role with the association, at the latest when the credentials end that they have.
     Looked at: eu-west-1, us-east-1. What podgrant made in other regions stays: name them all (--region).
+    Trust policies count in every region: in one that is not named, pods with podgrant's associations lose their role.
     Where podgrant's functions run, which is not seen from here, they make all of it again: delete the stacks first, or switch off their schedule and rules (docs/operate.md).
 
     ~ role idle  - orphaned since 2026-03-01T10:15:30Z  (podgrant is uninstalled) => done
@@ -375,6 +376,7 @@ async fn what_fails_is_said_and_the_next_run_goes_on() {
     Uninstall: 3 associations, 1 agent, 1 access entry, 1 trust policy's statements, 1 orphan mark to take away; 6 things stay that podgrant did not make.
     Pods lose their role with the association, at the latest when the credentials end that they have.
     Looked at: eu-west-1, us-east-1. What podgrant made in other regions stays: name them all (--region).
+    Trust policies count in every region: in one that is not named, pods with podgrant's associations lose their role.
     Where podgrant's functions run, which is not seen from here, they make all of it again: delete the stacks first, or switch off their schedule and rules (docs/operate.md).
 
     ~ role idle  - orphaned since 2026-03-01T10:15:30Z  (podgrant is uninstalled) => done
@@ -406,6 +408,7 @@ async fn what_fails_is_said_and_the_next_run_goes_on() {
     Uninstall: 1 association, 1 trust policy's statements to take away; 6 things stay that podgrant did not make.
     Pods lose their role with the association, at the latest when the credentials end that they have.
     Looked at: eu-west-1, us-east-1. What podgrant made in other regions stays: name them all (--region).
+    Trust policies count in every region: in one that is not named, pods with podgrant's associations lose their role.
     Where podgrant's functions run, which is not seen from here, they make all of it again: delete the stacks first, or switch off their schedule and rules (docs/operate.md).
 
     - us-east-1/prod-us  payments/api  role payments-api  (podgrant is uninstalled) => done
@@ -754,6 +757,23 @@ async fn a_role_that_would_have_no_trust_policy_or_has_lost_policies_is_left_to_
     Uninstall: nothing to take away; 0 things stay that podgrant did not make.
     ---- exit 3
     ");
+}
+
+#[tokio::test]
+async fn a_profiles_region_is_not_the_fleet() {
+    let person = installed().await.variable("PODGRANT_REGIONS", "");
+    insta::assert_snapshot!(person.story("uninstall --confirm 'remove 5'", "").await, @"
+    ---- stderr
+    podgrant: which regions podgrant looked at is not said
+      name all of them, with --region or in PODGRANT_REGIONS
+
+    ---- exit 64
+    ");
+    assert_eq!(person.writes(), Vec::<String>::new());
+    let said = person.types("uninstall --region eu-west-1 --region us-east-1", "").await;
+    assert!(said.errors.contains("--confirm \"remove 7\""), "{said}");
+    let said = person.types("uninstall --cluster prod-eu --confirm prod-eu", "").await;
+    assert_eq!(said.code, 0, "{said}");
 }
 
 #[tokio::test]

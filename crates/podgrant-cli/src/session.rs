@@ -19,6 +19,8 @@ pub struct Session<'a> {
     pub ui: Ui<'a>,
     pub aws: Aws,
     pub config: Config,
+    /// Whether somebody said which regions are looked at: a profile names the one that its owner works in.
+    pub names_regions: bool,
     outside: Outside<'a>,
     profile: Option<String>,
 }
@@ -37,6 +39,8 @@ impl<'a> Session<'a> {
             Ok(config) => config,
             Err(problem) => return Err((ui, problem)),
         };
+        let named = (outside.variable)("PODGRANT_REGIONS").is_some_and(|named| !named.trim().is_empty());
+        let names_regions = named || !common.region.is_empty();
         // IAM is asked from some region too: it tells the partition.
         let sdk = match (sdk.region(), config.regions.first()) {
             (None, Some(first)) => at_home_in(&sdk, first),
@@ -55,7 +59,7 @@ impl<'a> Session<'a> {
         {
             return Err((ui, Problem::of_aws(error, common.profile.as_deref())));
         }
-        Ok(Self { ui, aws, config, outside, profile: common.profile.clone() })
+        Ok(Self { ui, aws, config, names_regions, outside, profile: common.profile.clone() })
     }
 
     /// A function's way through, with this person's credentials.

@@ -57,6 +57,13 @@ pub async fn run(
     }
     let cluster = match cluster {
         Some(named) => Some(session.cluster(named).await?),
+        // What the other regions need of roles does not show in one.
+        None if !session.names_regions => {
+            return Err(Problem::usage(
+                "which regions podgrant looked at is not said",
+                "name all of them, with --region or in PODGRANT_REGIONS",
+            ));
+        }
         None => None,
     };
     session.ui.progress("looking for all that podgrant made …");
@@ -250,6 +257,11 @@ fn warnings(
                 "Looked at: {}. What podgrant made in other regions stays: name them all (--region).",
                 regions.join(", ")
             ));
+            let is_withdrawal = |change: &Change| matches!(change, Change::WithdrawTrust { .. });
+            if prepared.pass.approved().changes().iter().any(is_withdrawal) {
+                let everywhere = "Trust policies count in every region: in one that is not named, pods with podgrant's associations lose their role.";
+                warnings.push(everywhere.to_owned());
+            }
             let is_deployed = prepared.left.iter().any(|left| left.thing == LeftThing::Stack);
             warnings.push(format!(
                 "{} make all of it again: delete the stacks first, or switch off their schedule and rules (docs/operate.md).",

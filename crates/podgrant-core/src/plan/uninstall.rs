@@ -9,12 +9,12 @@ use serde::Serialize;
 use super::{AgentRemoval, Change, Plan, RevokeReason, UnmarkReason};
 use crate::guard::Approved;
 use crate::model::{Association, Cluster, ClusterStatus, Role, Snapshot};
-use crate::names::{ClusterId, RoleArn, Workload};
+use crate::names::{ClusterId, Region, RoleArn, Workload};
 use crate::orphan::OrphanMark;
 use crate::outcome::{Finding, FindingKind};
 use crate::subject::ClusterSelector;
 use crate::tags::{RoleTags, TagKeys};
-use crate::trust::manage::withdrawn;
+use crate::trust::manage::{subjects, withdrawn};
 use crate::trust::{TrustPolicy, Use};
 
 /// Where the roles of podgrant's functions are, by CloudFormation and by Terraform (`infra`).
@@ -137,14 +137,9 @@ pub(crate) fn agent_needed(
 /// Who needs podgrant's statements in a role's trust policy, when nothing of podgrant's is left on the clusters in view.
 /// `policy` is what would be left.
 pub(crate) fn trust_needed(role: &Role, policy: &str, snapshot: &Snapshot, keys: &TagKeys) -> Option<String> {
-    let (tags, _) = RoleTags::parse(keys, &role.tags);
-    let elsewhere = tags.grants.iter().find(|grant| {
-        matches!(&grant.subject.clusters, ClusterSelector::RegionAndName(region, _) if !snapshot.looks_at(region))
-    });
-    if let Some(grant) = elsewhere {
+    if let Some(which) = means_elsewhere(role, snapshot, keys) {
         return Some(format!(
-            "its grant {} names a region that is not looked at; name that region too, with --region",
-            grant.subject
+            "{which} names a region that is not looked at; name that region too, with --region"
         ));
     }
     let opaque = |association: &&Association| association.mark.is_none() && association.record.is_none();
@@ -171,6 +166,24 @@ pub(crate) fn trust_needed(role: &Role, policy: &str, snapshot: &Snapshot, keys:
             association.id, association.workload, association.cluster
         )
     })
+}
+
+/// What names a region of which nothing is known: a grant, or a statement of ours whose grant is gone.
+fn means_elsewhere(role: &Role, snapshot: &Snapshot, keys: &TagKeys) -> Option<String> {
+    let (tags, _) = RoleTags::parse(keys, &role.tags);
+    let grant = tags.grants.iter().find(|grant| {
+        matches!(&grant.subject.clusters, ClusterSelector::RegionAndName(region, _) if !snapshot.looks_at(region))
+    });
+    if let Some(grant) = grant {
+        return Some(format!("its grant {}", grant.subject));
+    }
+    let region = |subject: &str| {
+        let (region, _) = subject.rsplit_once('@')?.1.split_once('/')?;
+        region.parse::<Region>().ok()
+    };
+    let mut stated = subjects(&role.trust_policy).into_iter();
+    let stated = stated.find(|subject| region(subject).is_some_and(|region| !snapshot.looks_at(&region)));
+    stated.map(|subject| format!("one of them, for {subject},"))
 }
 
 /// Whether an association that was listed is still the one to be taken away: podgrant's own, for the same service

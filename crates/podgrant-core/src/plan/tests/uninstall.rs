@@ -125,7 +125,7 @@ fn what_is_needed_half_done_or_not_understood_stays_and_says_why() {
     fn of_payments(view: &mut Snapshot) -> &mut Role {
         view.roles.get_mut(&payments().arn).unwrap()
     }
-    let cases: [Case; 13] = [
+    let cases: [Case; 14] = [
         ("others need the agent", |view| {
             view.associations.push(foreign("us-east-1/prod-us", "x/y").granting(&role("other")));
         }),
@@ -150,6 +150,13 @@ fn what_is_needed_half_done_or_not_understood_stays_and_says_why() {
         ("a grant in a region that is not looked at", |view| {
             view.regions = ["eu-west-1".parse().unwrap()].into();
             of_payments(view).tags.insert("podgrant/grant/b".to_owned(), "a/b@us-east-1/prod-us".to_owned());
+        }),
+        ("a statement in a region that is not looked at", |view| {
+            view.regions = ["eu-west-1".parse().unwrap()].into();
+            let there = "arn:aws:eks:us-east-1:111122223333:cluster/prod-us";
+            let there = format!("\"api\"}},\"ArnLike\":{{\"aws:SourceArn\":[\"{there}\"]}}}}}}");
+            let policy = &mut of_payments(view).trust_policy;
+            *policy = policy.replace("\"api\"}}}", &there);
         }),
         ("no other statement", |view| of_payments(view).trust_policy = format!("{{\"Statement\":{OURS}}}")),
         ("a policy that is not understood", |view| {
@@ -218,6 +225,9 @@ fn what_is_needed_half_done_or_not_understood_stays_and_says_why() {
         not = role payments  tags podgrant/grant, podgrant/trust
         ! trust policy: role payments: podgrant's statements stay: its grant a/b@us-east-1/prod-us names a region that is not looked at; name that region too, with --region
         = role payments  tags podgrant/grant, podgrant/grant/b, podgrant/trust
+    a statement in a region that is not looked at
+        not - role payments  trust policy: podgrant's statements, that allow pods.eks.amazonaws.com for payments/api@_
+        ! trust policy: role payments: podgrant's statements stay: one of them, for payments/api@us-east-1/prod-us, names a region that is not looked at; name that region too, with --region
     no other statement
         not - role payments  trust policy: podgrant's statements, that allow pods.eks.amazonaws.com for payments/api@_
         ! trust policy: role payments: podgrant's statements stay: no other statement is in it, and IAM takes no policy without any
