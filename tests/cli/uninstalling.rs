@@ -598,7 +598,7 @@ async fn a_program_reads_how_each_ended() {
 #[tokio::test]
 async fn what_changed_since_it_was_listed_is_looked_at_once_more() {
     type Meanwhile = fn(&FakeAws);
-    let cases: [(&str, Meanwhile); 11] = [
+    let cases: [(&str, Meanwhile); 12] = [
         ("the role was tagged anew", |aws| {
             aws.tag_role("payments-api", "podgrant/grant", "payments/other@_")
         }),
@@ -622,6 +622,10 @@ async fn what_changed_since_it_was_listed_is_looked_at_once_more() {
         ("its mark was taken off", |aws| retag(aws, &[("podgrant/managed", "")])),
         ("it is gone", |aws| drop(aws.delete_association(US, "prod-us", "payments", "api"))),
         ("another was granted", |aws| granted(aws, "us-east-1/prod-us", "payments/late@_")),
+        ("somebody gave another the role", |aws| {
+            let payments = role("payments-api", "").arn();
+            aws.add_association(Association::of("prod-us", "payments", "worker").region(US).role_arn(payments));
+        }),
         ("the trust policy changed", |aws| {
             aws.change_role("payments-api", |role| {
                 role.trust_policy = format!("{{\"Statement\":[{OURS},{THEIRS}]}}")
@@ -673,17 +677,36 @@ async fn what_changed_since_it_was_listed_is_looked_at_once_more() {
     it is gone: exit 3
         - us-east-1/prod-us  payments/api  role payments-api  (podgrant is uninstalled) => dropped: association a-000000000000003 is gone already
         - role payments-api  trust policy: podgrant's statements, that allow pods.eks.amazonaws.com for payments/api@_, payments/worker@_ => not yet: not all of the role's associations are gone
-    another was granted: exit 0
+    another was granted: exit 3
+        - role payments-api  trust policy: podgrant's statements, that allow pods.eks.amazonaws.com for payments/api@_, payments/worker@_ => not yet: association a-000000000000006 of payments/late on us-east-1/prod-us was made since the list
         there: payments/late
+    somebody gave another the role: exit 3
+        - role payments-api  trust policy: podgrant's statements, that allow pods.eks.amazonaws.com for payments/api@_, payments/worker@_ => not yet: association a-000000000000006 of payments/worker on us-east-1/prod-us was made since the list
     the trust policy changed: exit 3
         - role payments-api  trust policy: podgrant's statements, that allow pods.eks.amazonaws.com for payments/api@_, payments/worker@_ => not yet: the trust policy of payments-api changed since it was planned for
     somebody's association needs the agent: exit 3
+        - role payments-api  trust policy: podgrant's statements, that allow pods.eks.amazonaws.com for payments/api@_, payments/worker@_ => not yet: association a-000000000000006 of x/y on eu-west-1/prod-eu was made since the list
         - eu-west-1/prod-eu  agent v1.3.10-eksbuild.2 => not yet: looked at once more, x/y (a-000000000000006) needs the agent
     the agent is somebody's now: exit 3
         - eu-west-1/prod-eu  agent v1.3.10-eksbuild.2 => dropped: the agent is no longer podgrant's
     the access entry is somebody's now: exit 3
         - eu-west-1/prod-eu  access entry of arn:aws:iam::111122223333:role/podgrant/install-agent => dropped: the access entry is no longer podgrant's
     ");
+}
+
+#[tokio::test]
+async fn statements_stay_where_it_is_not_known_who_came() {
+    let person = installed().await;
+    // The first is for the list that is shown.
+    let denied = Fault::on("eks", "ListPodIdentityAssociations").with("clusterName", "prod-us").nth(2);
+    person.aws.fault(denied.error("AccessDeniedException", 403, "no"));
+    let said = person.types("uninstall --confirm 'remove 7'", "").await;
+    let ended = said.out.lines().find(|line| line.contains("trust policy") && line.contains(" => "));
+    insta::assert_snapshot!(ended.unwrap(), @"- role payments-api  trust policy: podgrant's statements, that allow pods.eks.amazonaws.com for payments/api@_, payments/worker@_ => refused: eks:ListPodIdentityAssociations us-east-1/prod-us: AccessDeniedException: no");
+    assert_eq!(said.code, 3, "{said}");
+    assert!(person.aws.role("payments-api").unwrap().trust_policy.contains(OURS), "{said}");
+    finish(&person).await;
+    assert_eq!(there(&person.aws).0, Vec::<String>::new());
 }
 
 #[tokio::test]

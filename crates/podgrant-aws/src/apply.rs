@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use podgrant_core::outcome::{FollowUp, Wait};
 use podgrant_core::plan::{AgentRemoval, RevokeReason, is_handed_over, still_goes, yields_to};
 use podgrant_core::{
@@ -16,6 +16,8 @@ use sha2::{Digest, Sha256};
 
 mod roles;
 mod uninstall;
+
+use uninstall::who_may_need;
 
 use crate::error::TRUST_POLICY_INVALID;
 use crate::{Aws, AwsError, CONCURRENT_CALLS, Meaning};
@@ -39,6 +41,8 @@ impl Aws {
     ) -> Vec<Outcome> {
         let cause = occasion.token();
         let full = Mutex::default();
+        // Asked once, by the first that it matters to.
+        let late = async { Arc::new(self.made_since(snapshot).await) }.boxed().shared();
         let stage = |change: &Change| match change {
             // What is given leans on it.
             Change::AmendTrust { .. } => 0,
@@ -76,6 +80,8 @@ impl Aws {
                         (Verdict::Unbegun, None)
                     } else if is_leant_on {
                         (not_yet(change, "not all of the role's associations are gone"), None)
+                    } else if let Some(needed) = who_may_need(change, &late).await {
+                        (needed, None)
                     } else {
                         let (verdict, association) =
                             self.change(change, snapshot, &cause, keep, &full, &time_is_up).await;

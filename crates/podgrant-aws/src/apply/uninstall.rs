@@ -1,11 +1,34 @@
 //! What podgrant made, taken away whole: each thing is looked at once more, and goes only if it is still podgrant's.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, Shared};
 use podgrant_core::model::ClusterAccess;
 use podgrant_core::plan::still_uninstalled;
-use podgrant_core::{Association, Change, ClusterId, Verdict};
+use podgrant_core::{Association, AssociationId, Change, ClusterId, ClusterStatus, Snapshot, Verdict};
 
-use super::{Ended, not_yet};
+use super::{Ended, not_yet, verdict_of};
+use crate::observe::side_by_side;
 use crate::{Aws, AwsError, Meaning};
+
+/// What was made while a person read the list, if anything was; or why that is not known.
+pub(super) type Late<'a> = Shared<BoxFuture<'a, Arc<Result<Option<Association>, AwsError>>>>;
+
+/// How the removal of statements ends without it, if it does: whoever is new may need them.
+pub(super) async fn who_may_need(change: &Change, late: &Late<'_>) -> Option<Verdict> {
+    if !matches!(change, Change::WithdrawTrust { .. }) {
+        return None;
+    }
+    match late.clone().await.as_ref() {
+        Ok(None) => None,
+        Ok(Some(Association { id, workload, cluster, .. })) => {
+            let made = format!("association {id} of {workload} on {cluster} was made since the list");
+            Some(not_yet(change, made))
+        }
+        Err(error) => Some(verdict_of(change, error)),
+    }
+}
 
 impl Aws {
     /// How the removal of an association that was listed ends without it, if it does.
@@ -27,6 +50,33 @@ impl Aws {
             )),
             Some(_) => None,
         })
+    }
+
+    /// An association that stands on a cluster in view, and did not when they were listed. Which role it has does not
+    /// show in a listing.
+    pub(super) async fn made_since(&self, snapshot: &Snapshot) -> Result<Option<Association>, AwsError> {
+        let known: BTreeSet<(&ClusterId, &AssociationId)> = snapshot
+            .associations
+            .iter()
+            .map(|association| (&association.cluster, &association.id))
+            .collect();
+        let there = snapshot.clusters.values().filter(|cluster| cluster.status != ClusterStatus::Deleting);
+        let there: Vec<ClusterId> = there.map(|cluster| cluster.id.clone()).collect();
+        let known = &known;
+        let looks = side_by_side(there, |cluster| async move {
+            match self.list_associations(&cluster, None).await {
+                Ok(listed) => Ok(listed.into_iter().find(|now| !known.contains(&(&now.cluster, &now.id)))),
+                // The cluster went, and took its associations along.
+                Err(error) if error.is(Meaning::NotFound) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .await;
+        let mut late = None;
+        for look in looks {
+            late = look?.or(late);
+        }
+        Ok(late)
     }
 
     /// Removes the agent that podgrant installed, if no association on the cluster needs it.
