@@ -695,6 +695,24 @@ async fn what_changed_since_it_was_listed_is_looked_at_once_more() {
 }
 
 #[tokio::test]
+async fn copied_tags_do_not_tell_who_needs_the_statements() {
+    let person = installed().await;
+    let mut tags = person.aws.associations(EU, "prod-eu").remove(1).tags;
+    let other = role("other", "");
+    tags.insert("podgrant/role".to_owned(), other.arn());
+    tags.insert("podgrant/role-name".to_owned(), other.name);
+    let copied = Association::of("prod-us", "payments", "worker").region(US);
+    let role_arn = person.aws.role("payments-api").unwrap().arn();
+    person.aws.add_association(Association { tags, ..copied.role_arn(role_arn) });
+    let said = person.types("uninstall --confirm 'remove 6'", "").await;
+    let kept = said.out.lines().find(|line| line.contains("! trust policy"));
+    insta::assert_snapshot!(kept.unwrap_or_default().trim(), @"! trust policy: role payments-api: podgrant's statements stay: association a-000000000000006 of payments/worker on us-east-1/prod-us, that podgrant did not make, needs them");
+    assert_eq!(said.code, 3, "{said}");
+    assert!(person.aws.role("payments-api").unwrap().trust_policy.contains(OURS), "{said}");
+    assert_eq!(person.aws.associations(US, "prod-us").len(), 3, "{said}");
+}
+
+#[tokio::test]
 async fn statements_stay_where_it_is_not_known_who_came() {
     let person = installed().await;
     // The first is for the list that is shown.

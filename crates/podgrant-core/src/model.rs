@@ -240,9 +240,12 @@ impl Association {
     /// A mark that speaks of another place was copied here, tags and all, by
     /// someone else: it makes nothing ours.
     pub fn managed(&self) -> Option<&Mark> {
-        self.mark.as_ref().filter(|mark| {
-            self.owner.is_none() && mark.cluster == self.cluster && mark.subject.means(&self.workload)
-        })
+        self.mark.as_ref().filter(|mark| self.is_managed_by(mark))
+    }
+
+    /// Whether this mark makes it podgrant's.
+    pub fn is_managed_by(&self, mark: &Mark) -> bool {
+        self.owner.is_none() && mark.cluster == self.cluster && mark.subject.means(&self.workload)
     }
 
     /// Whether a role's tag may make it podgrant's: it carries no mark, nobody owns it,

@@ -67,9 +67,13 @@ impl Aws {
             }
         }
         let listed = snapshot.take_listed(listed);
-        // What the index does not know may be ours all the same; and which role others gave shows nowhere else.
-        let owned = |association: &Association| association.owner.is_some();
-        self.know(listed, &index, false, snapshot, |_| true, owned, || false).await;
+        // What the index does not know may be ours all the same; and which role others gave shows nowhere else: a mark
+        // that was copied tells of another.
+        let others = |association: &Association| {
+            let mark = index.get(&(association.cluster.clone(), association.id.clone()));
+            mark.is_some_and(|mark| !association.is_managed_by(mark))
+        };
+        self.know(listed, &index, false, snapshot, |_| true, others, || false).await;
         // Whoever looks at one cluster leaves the roles as they are.
         if cluster.is_none()
             && let Err(error) = self.take_roles(snapshot).await

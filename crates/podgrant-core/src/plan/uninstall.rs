@@ -142,7 +142,8 @@ pub(crate) fn trust_needed(role: &Role, policy: &str, snapshot: &Snapshot, keys:
             "{which} names a region that is not looked at; name that region too, with --region"
         ));
     }
-    let opaque = |association: &&Association| association.mark.is_none() && association.record.is_none();
+    // The mark of one that is not ours was copied, and says nothing of its role.
+    let opaque = |association: &&Association| association.managed().is_none() && association.record.is_none();
     if let Some(association) = snapshot.associations.iter().find(opaque) {
         return Some(format!(
             "which role association {} on {} has was not read",

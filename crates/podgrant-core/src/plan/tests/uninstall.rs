@@ -125,7 +125,7 @@ fn what_is_needed_half_done_or_not_understood_stays_and_says_why() {
     fn of_payments(view: &mut Snapshot) -> &mut Role {
         view.roles.get_mut(&payments().arn).unwrap()
     }
-    let cases: [Case; 14] = [
+    let cases: [Case; 15] = [
         ("others need the agent", |view| {
             view.associations.push(foreign("us-east-1/prod-us", "x/y").granting(&role("other")));
         }),
@@ -147,6 +147,10 @@ fn what_is_needed_half_done_or_not_understood_stays_and_says_why() {
             view.associations.push(foreign("bare", "payments/other").granting(&payments()));
         }),
         ("a role of an association was not read", |view| view.associations.push(foreign("bare", "x/y"))),
+        ("nor that of one with a copy of our tags", |view| {
+            let copy = ours(&role("other"), "prod-eu", PROD);
+            view.associations.push(Association { cluster: cluster_id("bare"), ..copy });
+        }),
         ("a grant in a region that is not looked at", |view| {
             view.regions = ["eu-west-1".parse().unwrap()].into();
             of_payments(view).tags.insert("podgrant/grant/b".to_owned(), "a/b@us-east-1/prod-us".to_owned());
@@ -220,6 +224,10 @@ fn what_is_needed_half_done_or_not_understood_stays_and_says_why() {
         not - role payments  trust policy: podgrant's statements, that allow pods.eks.amazonaws.com for payments/api@_
         ! trust policy: role payments: podgrant's statements stay: which role association a-barexy on eu-west-1/bare has was not read
         = eu-west-1/bare  x/y  association a-barexy, made by somebody else
+    nor that of one with a copy of our tags
+        not - role payments  trust policy: podgrant's statements, that allow pods.eks.amazonaws.com for payments/api@_
+        ! trust policy: role payments: podgrant's statements stay: which role association a-prodeupaymentsapi on eu-west-1/bare has was not read
+        = eu-west-1/bare  payments/api  association a-prodeupaymentsapi, made by somebody else
     a grant in a region that is not looked at
         not - role payments  trust policy: podgrant's statements, that allow pods.eks.amazonaws.com for payments/api@_
         not = role payments  tags podgrant/grant, podgrant/trust
