@@ -70,7 +70,9 @@ async fn no_invoke_asks_for_it() {
         json!({ "uninstall": true }),
     ] {
         for function in FUNCTIONS {
-            let _ = answer(&w.flow(function), event.clone(), w.deadline()).await;
+            let said = format!("{:?}", answer(&w.flow(function), event.clone(), w.deadline()).await);
+            // The guard's word, after it was planned: it must not come to that.
+            assert!(!said.contains("only a person at the command line"), "{event}: {said}");
             assert_eq!(w.aws.associations(EU, "prod-eu"), standing, "{event}");
         }
     }
