@@ -1,7 +1,7 @@
 use podgrant_core::{Mark, TagKeys};
 use podgrant_tests::fake::{AGENT, AccessEntry, Addon, Association, Cluster, FakeAws, Fault, Role};
 
-use crate::person::{EU, NOW, Person, US, role};
+use crate::person::{EU, NOW, Person, Said, US, role};
 
 const CLUSTERS: [(&str, &str); 2] = [(EU, "prod-eu"), (US, "prod-us")];
 /// As somebody wrote it, white space and all.
@@ -754,6 +754,16 @@ async fn whichever_call_fails_nothing_of_others_is_touched_and_the_next_run_fini
             }
         }
     }
+}
+
+#[tokio::test]
+async fn what_was_adopted_goes_and_is_told() {
+    let person = installed().await;
+    let adopted = |said: &Said| said.out.lines().find(|line| line.contains("adopted")).map(str::to_owned);
+    assert_eq!(adopted(&person.types("uninstall", "").await), None);
+    person.aws.tag_role("payments-api", "podgrant/adopt", "on");
+    let said = adopted(&person.types("uninstall", "").await);
+    insta::assert_snapshot!(said.unwrap_or_default(), @"Associations that podgrant adopted from others go too (podgrant/adopt = on: payments-api): who wants to keep them takes podgrant's tags off them first.");
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ pub use roles::{
     Leave, Life, OrphanStanding, Protection, RoleFate, RoleJudgement, Standing, judge_roles, role_still_goes,
 };
 pub use sweep::plan_sweep;
-pub use uninstall::{Confirmation, Left, LeftThing, left, plan_uninstall, still_uninstalled};
+pub use uninstall::{Confirmation, Left, LeftThing, adopting, left, plan_uninstall, still_uninstalled};
 pub(crate) use uninstall::{agent_needed, trust_needed};
 
 /// One change to AWS.

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use podgrant_core::plan::{Left, LeftThing};
+use podgrant_core::plan::{Left, LeftThing, adopting};
 use podgrant_core::{Change, ClusterId, Finding, FindingKind, Verdict};
 use podgrant_events::Trigger;
 use podgrant_runtime::Function;
@@ -239,6 +239,12 @@ fn warnings(
     if loses {
         let when = "Pods lose their role with the association, at the latest when the credentials end that they have.";
         warnings.push(when.to_owned());
+    }
+    if let Some(roles) = adopting(prepared.pass.snapshot(), keys) {
+        warnings.push(format!(
+            "Associations that podgrant adopted from others go too ({} = on: {roles}): who wants to keep them takes podgrant's tags off them first.",
+            keys.key("adopt")
+        ));
     }
     match cluster.and_then(|cluster| prepared.pass.snapshot().clusters.get(cluster)) {
         Some(cluster) => {

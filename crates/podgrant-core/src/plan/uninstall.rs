@@ -128,10 +128,27 @@ pub(crate) fn agent_needed(
     if staying.is_empty() {
         return None;
     }
-    let named: Vec<&str> = staying.iter().take(NAMED).map(String::as_str).collect();
-    let more = staying.len().saturating_sub(NAMED);
+    Some(format!("podgrant installed it, and associations that stay need it: {}", named(&staying)))
+}
+
+fn named(all: &BTreeSet<String>) -> String {
+    let named: Vec<&str> = all.iter().take(NAMED).map(String::as_str).collect();
+    let more = all.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Some(format!("podgrant installed it, and associations that stay need it: {}{more}", named.join(", ")))
+    format!("{}{more}", named.join(", "))
+}
+
+/// The roles that let podgrant adopt what others made, where associations of theirs go: which of these were adopted does
+/// not show any more.
+pub fn adopting(snapshot: &Snapshot, keys: &TagKeys) -> Option<String> {
+    let going = snapshot.associations.iter().filter_map(Association::managed);
+    let going: BTreeSet<&RoleArn> = going.map(|mark| &mark.role_arn).collect();
+    let roles = going.into_iter().filter_map(|role| snapshot.roles.get(role));
+    let adopting: BTreeSet<String> = roles
+        .filter(|role| RoleTags::parse(keys, &role.tags).0.adopt)
+        .map(|role| role.arn.role_name().to_owned())
+        .collect();
+    (!adopting.is_empty()).then(|| named(&adopting))
 }
 
 /// Who needs podgrant's statements in a role's trust policy, when nothing of podgrant's is left on the clusters in view.

@@ -101,6 +101,19 @@ fn all_that_podgrant_made_goes_and_nothing_else() {
 }
 
 #[test]
+fn roles_that_adopt_are_named_where_theirs_goes() {
+    let keys = TagKeys::default();
+    let mut view = view();
+    assert_eq!(adopting(&view, &keys), None);
+    for role in view.roles.values_mut() {
+        role.tags.insert("podgrant/adopt".to_owned(), "on".to_owned());
+    }
+    assert_eq!(adopting(&view, &keys).as_deref(), Some("payments"));
+    view.associations.retain(|association| association.managed().is_none());
+    assert_eq!(adopting(&view, &keys), None);
+}
+
+#[test]
 fn one_cluster_leaves_the_roles_as_they_are() {
     let mut view = view().scoped_to_cluster("prod-eu");
     view.clusters.retain(|id, _| *id == cluster_id("prod-eu"));
