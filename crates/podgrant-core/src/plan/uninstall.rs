@@ -16,9 +16,13 @@ use crate::subject::ClusterSelector;
 use crate::tags::{RoleTags, TagKeys};
 use crate::trust::manage::{subjects, withdrawn};
 use crate::trust::{TrustPolicy, Use};
+use crate::verify::{ROLE_PATH, looks_like_verify};
 
 /// Where the roles of podgrant's functions are, by CloudFormation and by Terraform (`infra`).
 const STACK_PATH: &str = "/podgrant/";
+
+/// What `podgrant verify` made, and another command takes away.
+const OF_VERIFY: &str = "of a podgrant verify that has not ended: podgrant verify --clean";
 
 /// How many of many are named.
 const NAMED: usize = 10;
@@ -261,6 +265,8 @@ pub struct Left {
 pub enum LeftThing {
     /// A role of podgrant's own functions: as long as they run, they make everything again.
     Stack,
+    /// A role that `podgrant verify` made.
+    VerifyRole,
     /// Tags by which people ask for grants.
     RoleTags,
     /// Tags by which people say how a cluster is to be treated.
@@ -280,6 +286,10 @@ pub fn left(snapshot: &Snapshot, keys: &TagKeys) -> Vec<Left> {
             workload: None,
             told: format!("role {}  {told}", role.arn.role_name()),
         };
+        if role.arn.path() == ROLE_PATH {
+            left.push(about(LeftThing::VerifyRole, OF_VERIFY.to_owned()));
+            continue;
+        }
         if role.arn.path() == STACK_PATH {
             left.push(about(LeftThing::Stack, "of podgrant's own functions: a stack is deployed".to_owned()));
         }
@@ -299,8 +309,12 @@ pub fn left(snapshot: &Snapshot, keys: &TagKeys) -> Vec<Left> {
     }
     let foreign = snapshot.associations.iter().filter(|association| association.managed().is_none());
     left.extend(foreign.map(|association| {
+        let role = association.record.as_ref().map(|record| record.role_arn.as_str());
         let whose = match &association.owner {
             Some(owner) => format!("of {}", owner.splitn(6, ':').last().unwrap_or(owner)),
+            None if role.is_some_and(|role| looks_like_verify(&association.workload, role)) => {
+                OF_VERIFY.to_owned()
+            }
             None => "made by somebody else".to_owned(),
         };
         Left {

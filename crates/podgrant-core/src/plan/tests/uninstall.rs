@@ -138,7 +138,7 @@ fn what_is_needed_half_done_or_not_understood_stays_and_says_why() {
     fn of_payments(view: &mut Snapshot) -> &mut Role {
         view.roles.get_mut(&payments().arn).unwrap()
     }
-    let cases: [Case; 15] = [
+    let cases: [Case; 16] = [
         ("others need the agent", |view| {
             view.associations.push(foreign("us-east-1/prod-us", "x/y").granting(&role("other")));
         }),
@@ -174,6 +174,11 @@ fn what_is_needed_half_done_or_not_understood_stays_and_says_why() {
             let there = format!("\"api\"}},\"ArnLike\":{{\"aws:SourceArn\":[\"{there}\"]}}}}}}");
             let policy = &mut of_payments(view).trust_policy;
             *policy = policy.replace("\"api\"}}}", &there);
+        }),
+        ("a verify was killed", |view| {
+            let made = role("podgrant-verify/podgrant-verify-mm90wfgr").tagged("podgrant/verify", "x");
+            view.associations.push(foreign("bare", "default/podgrant-verify-mm90wfgr").granting(&made));
+            view.roles.insert(made.arn.clone(), made);
         }),
         ("no other statement", |view| of_payments(view).trust_policy = format!("{{\"Statement\":{OURS}}}")),
         ("a policy that is not understood", |view| {
@@ -249,6 +254,9 @@ fn what_is_needed_half_done_or_not_understood_stays_and_says_why() {
     a statement in a region that is not looked at
         not - role payments  trust policy: podgrant's statements, that allow pods.eks.amazonaws.com for payments/api@_
         ! trust policy: role payments: podgrant's statements stay: one of them, for payments/api@us-east-1/prod-us, names a region that is not looked at; name that region too, with --region
+    a verify was killed
+        = role podgrant-verify-mm90wfgr  of a podgrant verify that has not ended: podgrant verify --clean
+        = eu-west-1/bare  default/podgrant-verify-mm90wfgr  association a-baredefaultpodgrantverifymm90wfgr, of a podgrant verify that has not ended: podgrant verify --clean
     no other statement
         not - role payments  trust policy: podgrant's statements, that allow pods.eks.amazonaws.com for payments/api@_
         ! trust policy: role payments: podgrant's statements stay: no other statement is in it, and IAM takes no policy without any
