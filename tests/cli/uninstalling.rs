@@ -624,7 +624,9 @@ async fn what_changed_since_it_was_listed_is_looked_at_once_more() {
         ("another was granted", |aws| granted(aws, "us-east-1/prod-us", "payments/late@_")),
         ("somebody gave another the role", |aws| {
             let payments = role("payments-api", "").arn();
-            aws.add_association(Association::of("prod-us", "payments", "worker").region(US).role_arn(payments));
+            aws.add_association(
+                Association::of("prod-us", "payments", "worker").region(US).role_arn(payments),
+            );
         }),
         ("the trust policy changed", |aws| {
             aws.change_role("payments-api", |role| {

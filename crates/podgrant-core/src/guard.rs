@@ -3,14 +3,16 @@
 //! Nothing is applied but what stands in an [`Approved`], and only [`guard()`]
 //! makes one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use crate::model::{Association, Gap, Role, Snapshot};
 use crate::names::{AssociationId, ClusterId};
 use crate::orphan::{OrphanMark, RoleRecord, reserved_path};
 use crate::outcome::{Finding, FindingKind, Wait};
-use crate::plan::{AgentRemoval, Change, OrphanStanding, Plan, UnmarkReason, agent_needed, trust_needed};
+use crate::plan::{
+    AgentRemoval, Change, OrphanStanding, Others, Plan, UnmarkReason, agent_needed, trust_needed,
+};
 use crate::subject::ClusterSelector;
 use crate::tags::{Grant, OnOrphan, RoleTags, TagKeys};
 use crate::trust::manage::{keeps_what_is_not_ours, others_let_in, withdrawn};
@@ -102,10 +104,13 @@ impl Approved {
 pub fn guard(plan: Plan, snapshot: &Snapshot, keys: &TagKeys, limits: &Limits) -> Approved {
     let Plan { changes, mut findings, waits, unchanged, orphans } = plan;
     let (mut approved, mut withheld) = (Vec::new(), Vec::new());
+    // Looked up once for all roles; by no other pass.
+    let withdraws = changes.iter().any(|change| matches!(change, Change::WithdrawTrust { .. }));
+    let others = if withdraws { Others::of(snapshot) } else { Others::default() };
     for change in changes {
         let reason = foreign(&change)
             .or_else(|| unasked(&change, snapshot, keys))
-            .or_else(|| uninstalling(&change, snapshot, keys, limits))
+            .or_else(|| uninstalling(&change, snapshot, &others, keys, limits))
             .or_else(|| blind(&change, snapshot));
         match reason {
             Some(reason) => withheld.push((change, reason)),
@@ -128,9 +133,16 @@ pub fn guard(plan: Plan, snapshot: &Snapshot, keys: &TagKeys, limits: &Limits) -
         .collect();
     let goes =
         |association: &Association| going.contains(&(association.cluster.clone(), association.id.clone()));
+    let ours = |association: &&Association| association.managed().is_some() && !goes(association);
+    let mut standing: HashMap<&str, &Association> = HashMap::new();
+    for association in snapshot.associations.iter().filter(|_| withdraws).filter(ours) {
+        for role in association.roles() {
+            standing.entry(role).or_insert(association);
+        }
+    }
     let (mut free, all) = (Vec::new(), approved);
     for change in all {
-        match leant_on(&change, snapshot, goes) {
+        match leant_on(&change, snapshot, goes, &standing) {
             Some(reason) => withheld.push((change, reason)),
             None => free.push(change),
         }
@@ -274,7 +286,13 @@ fn protected(role: &Role, tags: &RoleTags, record: &RoleRecord, snapshot: &Snaps
 }
 
 /// Why what podgrant made must not be taken away whole: judged anew, by what was read.
-fn uninstalling(change: &Change, snapshot: &Snapshot, keys: &TagKeys, limits: &Limits) -> Option<String> {
+fn uninstalling(
+    change: &Change,
+    snapshot: &Snapshot,
+    others: &Others<'_>,
+    keys: &TagKeys,
+    limits: &Limits,
+) -> Option<String> {
     if change.uninstalls() && limits.allow_by != AllowBy::Flag {
         return Some("only a person at the command line takes away all that podgrant made".to_owned());
     }
@@ -283,24 +301,24 @@ fn uninstalling(change: &Change, snapshot: &Snapshot, keys: &TagKeys, limits: &L
     let Some(role) = found.filter(|role| role.id == *role_id && role.trust_policy == *policy_before) else {
         return Some(format!("the role {role_id} with this trust policy is not in view"));
     };
-    trust_needed(role, policy, snapshot, keys)
+    trust_needed(role, policy, snapshot, others, keys)
 }
 
-/// Why what others lean on has to stay, when of the associations in view just those go that `goes` says.
-fn leant_on(change: &Change, snapshot: &Snapshot, goes: impl Fn(&Association) -> bool) -> Option<String> {
+/// Why what others lean on has to stay, when of the associations in view just those go that `goes` says. `standing` has one
+/// of podgrant's that does not, by role.
+fn leant_on(
+    change: &Change,
+    snapshot: &Snapshot,
+    goes: impl Fn(&Association) -> bool,
+    standing: &HashMap<&str, &Association>,
+) -> Option<String> {
     match change {
         Change::RemoveAgent { cluster, reason: AgentRemoval::Uninstalled, .. } => {
             agent_needed(cluster, snapshot, goes)
         }
-        Change::WithdrawTrust { role, .. } => {
-            let has = |association: &&Association| {
-                association.managed().is_some() && association.roles().contains(role.as_str())
-            };
-            let staying = snapshot.associations.iter().filter(has).find(|association| !goes(association));
-            staying.map(|association| {
-                format!("association {} on {} stays, and needs it", association.id, association.cluster)
-            })
-        }
+        Change::WithdrawTrust { role, .. } => standing.get(role.as_str()).map(|association| {
+            format!("association {} on {} stays, and needs it", association.id, association.cluster)
+        }),
         _ => None,
     }
 }

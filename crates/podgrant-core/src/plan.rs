@@ -31,7 +31,7 @@ pub use roles::{
 };
 pub use sweep::plan_sweep;
 pub use uninstall::{Confirmation, Left, LeftThing, adopting, left, plan_uninstall, still_uninstalled};
-pub(crate) use uninstall::{agent_needed, trust_needed};
+pub(crate) use uninstall::{Others, agent_needed, trust_needed};
 
 /// One change to AWS.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -55,11 +55,8 @@ impl Aws {
     /// An association that stands on a cluster in view, and did not when they were listed. Which role it has does not
     /// show in a listing.
     pub(super) async fn made_since(&self, snapshot: &Snapshot) -> Result<Option<Association>, AwsError> {
-        let known: BTreeSet<(&ClusterId, &AssociationId)> = snapshot
-            .associations
-            .iter()
-            .map(|association| (&association.cluster, &association.id))
-            .collect();
+        let known: BTreeSet<(&ClusterId, &AssociationId)> =
+            snapshot.associations.iter().map(|association| (&association.cluster, &association.id)).collect();
         let there = snapshot.clusters.values().filter(|cluster| cluster.status != ClusterStatus::Deleting);
         let there: Vec<ClusterId> = there.map(|cluster| cluster.id.clone()).collect();
         let known = &known;

@@ -1,7 +1,7 @@
 //! All that podgrant made goes, and nothing else. What carries our mark is ours; what people wrote, and what others
 //! made, stays.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use serde::Serialize;
@@ -57,17 +57,18 @@ pub fn plan_uninstall(snapshot: &Snapshot, keys: &TagKeys) -> Plan {
     plan.changes.extend(entries.map(|entry| Change::RemoveAccessEntry { entry: entry.clone() }));
     // Whoever looks at one cluster can't tell what the others need of a role.
     if snapshot.scope.clusters.is_none() {
-        snapshot.roles.values().for_each(|role| plan_role(role, snapshot, keys, &mut plan));
+        let others = Others::of(snapshot);
+        snapshot.roles.values().for_each(|role| plan_role(role, snapshot, &others, keys, &mut plan));
     }
     plan
 }
 
-fn plan_role(role: &Role, snapshot: &Snapshot, keys: &TagKeys, plan: &mut Plan) {
+fn plan_role(role: &Role, snapshot: &Snapshot, others: &Others<'_>, keys: &TagKeys, plan: &mut Plan) {
     let found = |kind, reason| finding(kind, Some(&role.arn), None, reason);
     let kept = |why| found(FindingKind::TrustPolicy, format!("podgrant's statements stay: {why}"));
     match withdrawn(&role.trust_policy) {
         Ok(None) => {}
-        Ok(Some(policy)) => match trust_needed(role, &policy, snapshot, keys) {
+        Ok(Some(policy)) => match trust_needed(role, &policy, snapshot, others, keys) {
             Some(why) => plan.findings.push(kept(why)),
             None => plan.changes.push(Change::WithdrawTrust {
                 role: role.arn.clone(),
@@ -155,33 +156,61 @@ pub fn adopting(snapshot: &Snapshot, keys: &TagKeys) -> Option<String> {
     (!adopting.is_empty()).then(|| named(&adopting))
 }
 
+/// What stands and is not podgrant's.
+#[derive(Debug, Default)]
+pub(crate) struct Others<'a> {
+    /// By the roles that pods get by them.
+    by_role: HashMap<&'a str, Vec<&'a Association>>,
+    /// One of which it was not read which role it has.
+    opaque: Option<&'a Association>,
+}
+
+impl<'a> Others<'a> {
+    pub(crate) fn of(snapshot: &'a Snapshot) -> Self {
+        let mut others = Self::default();
+        for association in snapshot.associations.iter().filter(|other| other.managed().is_none()) {
+            // The mark of one that is not ours was copied, and says nothing of its role.
+            if association.record.is_none() {
+                others.opaque = others.opaque.or(Some(association));
+            }
+            for role in association.roles() {
+                others.by_role.entry(role).or_default().push(association);
+            }
+        }
+        others
+    }
+}
+
 /// Who needs podgrant's statements in a role's trust policy, when nothing of podgrant's is left on the clusters in view.
 /// `policy` is what would be left.
-pub(crate) fn trust_needed(role: &Role, policy: &str, snapshot: &Snapshot, keys: &TagKeys) -> Option<String> {
+pub(crate) fn trust_needed(
+    role: &Role,
+    policy: &str,
+    snapshot: &Snapshot,
+    others: &Others<'_>,
+    keys: &TagKeys,
+) -> Option<String> {
     if let Some(which) = means_elsewhere(role, snapshot, keys) {
         return Some(format!(
             "{which} names a region that is not looked at; name that region too, with --region"
         ));
     }
-    // The mark of one that is not ours was copied, and says nothing of its role.
-    let opaque = |association: &&Association| association.managed().is_none() && association.record.is_none();
-    if let Some(association) = snapshot.associations.iter().find(opaque) {
+    if let Some(association) = others.opaque {
         return Some(format!(
             "which role association {} on {} has was not read",
             association.id, association.cluster
         ));
     }
     let (before, after) = (TrustPolicy::read(&role.trust_policy), TrustPolicy::read(policy));
-    let staying = snapshot.associations.iter().filter(|association| association.managed().is_none());
-    let mut needing =
-        staying.filter(|association| association.roles().contains(role.arn.as_str())).filter(|association| {
-            let usage = Use {
-                account: role.arn.account(),
-                session_tags_off: association.record.as_ref().map(|record| record.session_tags_off),
-                place: snapshot.clusters.get(&association.cluster).zip(Some(&association.workload)),
-            };
-            before.allows(&usage).is_ok() && after.allows(&usage).is_err()
-        });
+    let staying = others.by_role.get(role.arn.as_str()).into_iter().flatten();
+    let mut needing = staying.filter(|association| {
+        let usage = Use {
+            account: role.arn.account(),
+            session_tags_off: association.record.as_ref().map(|record| record.session_tags_off),
+            place: snapshot.clusters.get(&association.cluster).zip(Some(&association.workload)),
+        };
+        before.allows(&usage).is_ok() && after.allows(&usage).is_err()
+    });
     needing.next().map(|association| {
         format!(
             "association {} of {} on {}, that podgrant did not make, needs them",
