@@ -148,14 +148,11 @@ pub enum UnmarkReason {
     Uninstalled,
 }
 
-/// What is said of all that goes because a person takes away what podgrant made.
-const UNINSTALLED: &str = "podgrant is uninstalled";
-
 impl fmt::Display for UnmarkReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SpokenFor(why) => f.write_str(why),
-            Self::Uninstalled => f.write_str(UNINSTALLED),
+            Self::Uninstalled => f.write_str(uninstall::UNINSTALLED),
         }
     }
 }
@@ -168,7 +165,7 @@ impl fmt::Display for RevokeReason {
             Self::RoleReplaced => "role deleted and made again",
             Self::Refused => "refused by a guardrail",
             Self::ServiceAccountGone => "service account gone",
-            Self::Uninstalled => UNINSTALLED,
+            Self::Uninstalled => uninstall::UNINSTALLED,
         })
     }
 }
@@ -452,18 +449,6 @@ impl Change {
         }
     }
 
-    /// Whether it is done for nothing but that a person takes away all that podgrant made.
-    pub fn uninstalls(&self) -> bool {
-        matches!(
-            self,
-            Self::Revoke { reason: RevokeReason::Uninstalled, .. }
-                | Self::RemoveAgent { reason: AgentRemoval::Uninstalled, .. }
-                | Self::UnmarkOrphan { reason: UnmarkReason::Uninstalled, .. }
-                | Self::RemoveAccessEntry { .. }
-                | Self::WithdrawTrust { .. }
-        )
-    }
-
     fn sort_key(&self) -> SortKey<'_> {
         let kind = match self {
             // Before all that leans on it: it has no cluster, and sorts first.
@@ -552,7 +537,7 @@ impl fmt::Display for Change {
             }
             Self::AmendTrust { role, policy_before, policy, .. } => fmt_trust(f, role, policy_before, policy),
             Self::WithdrawTrust { role, policy_before, policy, .. } => {
-                fmt_withdrawal(f, role, policy_before, policy)
+                uninstall::fmt_withdrawal(f, role, policy_before, policy)
             }
             Self::MarkOrphan { role, mark } => {
                 write!(f, "~ role {}  + orphaned since {}", role.role_name(), rfc3339(mark.since))
@@ -699,18 +684,6 @@ fn fmt_trust(f: &mut fmt::Formatter<'_>, role: &RoleArn, before: &str, after: &s
         none if none.is_empty() => Ok(()),
         gone => write!(f, "  - no longer for {gone}"),
     }
-}
-
-/// Whom statements of ours let in that go.
-fn fmt_withdrawal(f: &mut fmt::Formatter<'_>, role: &RoleArn, before: &str, after: &str) -> fmt::Result {
-    let (before, after) = (manage::subjects(before), manage::subjects(after));
-    let gone: Vec<&str> = before.difference(&after).map(String::as_str).collect();
-    write!(
-        f,
-        "- role {}  trust policy: podgrant's statements, that allow {PODS_PRINCIPAL} for {}",
-        role.role_name(),
-        gone.join(", ")
-    )
 }
 
 /// What goes with a role; the rest of its record is for the log and the event.

@@ -15,7 +15,7 @@ use crate::outcome::{Finding, FindingKind};
 use crate::subject::ClusterSelector;
 use crate::tags::{RoleTags, TagKeys};
 use crate::trust::manage::{subjects, withdrawn};
-use crate::trust::{TrustPolicy, Use};
+use crate::trust::{PODS_PRINCIPAL, TrustPolicy, Use};
 use crate::verify::{ROLE_PATH, looks_like_verify};
 
 /// Where the roles of podgrant's functions are, by CloudFormation and by Terraform (`infra`).
@@ -26,6 +26,40 @@ const OF_VERIFY: &str = "of a podgrant verify that has not ended: podgrant verif
 
 /// How many of many are named.
 const NAMED: usize = 10;
+
+/// What is said of all that goes because a person takes away what podgrant made.
+pub(super) const UNINSTALLED: &str = "podgrant is uninstalled";
+
+impl Change {
+    /// Whether it is done for nothing but that a person takes away all that podgrant made.
+    pub fn uninstalls(&self) -> bool {
+        matches!(
+            self,
+            Self::Revoke { reason: RevokeReason::Uninstalled, .. }
+                | Self::RemoveAgent { reason: AgentRemoval::Uninstalled, .. }
+                | Self::UnmarkOrphan { reason: UnmarkReason::Uninstalled, .. }
+                | Self::RemoveAccessEntry { .. }
+                | Self::WithdrawTrust { .. }
+        )
+    }
+}
+
+/// Whom statements of ours let in that go.
+pub(super) fn fmt_withdrawal(
+    f: &mut fmt::Formatter<'_>,
+    role: &RoleArn,
+    before: &str,
+    after: &str,
+) -> fmt::Result {
+    let (before, after) = (subjects(before), subjects(after));
+    let gone: Vec<&str> = before.difference(&after).map(String::as_str).collect();
+    write!(
+        f,
+        "- role {}  trust policy: podgrant's statements, that allow {PODS_PRINCIPAL} for {}",
+        role.role_name(),
+        gone.join(", ")
+    )
+}
 
 /// Plans that nothing of podgrant's is left, on the clusters in scope and, where every cluster is, on roles.
 ///
