@@ -363,15 +363,28 @@ fn steps(
 
 fn statement(role: &Role, cluster: &Cluster, workload: &Workload) -> Step {
     let found = oidc_statements(&role.trust_policy, cluster.oidc_issuer.as_deref(), workload);
-    let told = match found.as_slice() {
-        [] => "the trust policy has no statement for it by this cluster's OIDC provider".to_owned(),
-        [OidcStatement { name, reach: Reach::Alone }] => {
-            format!("last, take {name} of the trust policy away: it is for this service account alone")
-        }
-        several => {
-            let names: Vec<&str> = several.iter().map(|statement| statement.name.as_str()).collect();
-            format!("leave {} of the trust policy: it is for others too", names.join(", "))
-        }
+    let of = |reach| {
+        let of_it = found.iter().filter(|statement| statement.reach == reach);
+        of_it.map(|statement| statement.name.as_str()).collect::<Vec<_>>()
     };
-    Step { kind: StepKind::Statement, done: found.is_empty(), told, command: String::new() }
+    let (alone, wider) = (of(Reach::Alone), of(Reach::Wider));
+    let are = |names: &[&str]| if names.len() == 1 { "it is" } else { "they are" };
+    let mut told = Vec::new();
+    if !alone.is_empty() {
+        let (names, are) = (alone.join(" and "), are(&alone));
+        told.push(format!(
+            "last, take {names} of the trust policy away: {are} for this service account alone"
+        ));
+    }
+    if !wider.is_empty() {
+        let why = match cluster.oidc_issuer {
+            Some(_) => format!("{} for others too", are(&wider)),
+            None => "the cluster tells no OIDC issuer, and whose it is can't be seen".to_owned(),
+        };
+        told.push(format!("leave {} of the trust policy: {why}", wider.join(" and ")));
+    }
+    if found.is_empty() {
+        told.push("the trust policy has no statement for it by this cluster's OIDC provider".to_owned());
+    }
+    Step { kind: StepKind::Statement, done: found.is_empty(), told: told.join("; "), command: String::new() }
 }

@@ -22,7 +22,8 @@ pub enum Reach {
 }
 
 /// The statements that may let a service account of the cluster with this issuer in (EKS user guide, "Assign IAM roles to
-/// Kubernetes service accounts"). Without an issuer those of any cluster.
+/// Kubernetes service accounts"). Without an issuer those of any cluster, and none of them is for this one alone: it may
+/// be another cluster's.
 pub fn oidc_statements(policy: &str, issuer: Option<&str>, workload: &Workload) -> Vec<OidcStatement> {
     let Ok(document) = serde_json::from_str::<Value>(policy) else { return Vec::new() };
     let provider = issuer.map(|issuer| issuer.trim_start_matches("https://"));
@@ -81,7 +82,8 @@ fn reach(statement: &Value, provider: Option<&str>, workload: &Workload) -> Opti
         return None;
     }
     let is_plain = is_exact || (is_like && *values == [wanted.as_str()]);
-    let is_alone = is_plain && *values == [wanted.as_str()] && federated.len() == 1;
+    // The same service account of another cluster is another.
+    let is_alone = provider.is_some() && is_plain && *values == [wanted.as_str()] && federated.len() == 1;
     Some(if is_alone { Reach::Alone } else { Reach::Wider })
 }
 

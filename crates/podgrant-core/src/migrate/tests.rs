@@ -177,6 +177,12 @@ fn what_is_said_of_a_service_account() {
                 statement("StringEquals", &format!(r#"["{SUBJECT}","system:serviceaccount:payments:web"]"#));
             r.role().trust_policy = policy(&[two]);
         }),
+        ("two statements for it alone", |r| {
+            r.role().trust_policy = policy(&[irsa(), trusting(), irsa()]);
+        }),
+        ("a statement for it alone, and one for all", |r| {
+            r.role().trust_policy = policy(&[irsa(), statement("StringLike", r#""*""#)]);
+        }),
         ("no statement", |r| r.role().trust_policy = policy(&[trusting()])),
     ];
     let mut table = String::new();
@@ -246,5 +252,8 @@ fn a_statement_is_for_one_alone_only_where_its_text_says_so() {
         let _ = writeln!(table, "{name}: {}", if reach.is_empty() { "not it" } else { &reach[0] });
     }
     insta::assert_snapshot!(table);
+    let staging = irsa().replace("PROD", "STAGING");
+    let found = oidc_statements(&policy(&[staging]), None, &workload());
+    assert_eq!(found[0].reach, Reach::Wider, "without an issuer nobody knows whose it is");
     assert_eq!(oidc_statements("not JSON", None, &workload()), []);
 }
