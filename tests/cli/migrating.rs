@@ -106,7 +106,8 @@ async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
                podgrant apply --role payments
       4.       0 of 2 pods have Pod Identity's variables
                podgrant restart payments/api@eu-west-1/prod-eu --apply --wait
-      5.       take the annotation out where it is written (chart, manifest, eksctl), or it comes back
+      5.       take the annotation out where it is written (chart, manifest), for this cluster alone, or it comes back
+               not with eksctl delete iamserviceaccount, which deletes the role
                kubectl --namespace payments annotate serviceaccount api eks.amazonaws.com/role-arn-
       6.       last, take statement 1 of the trust policy away: it is for this service account alone
 
@@ -116,7 +117,8 @@ async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
       3. done  the association stands, and the trust policy allows it
       4.       0 of 1 pods have Pod Identity's variables
                podgrant restart reports/nightly@eu-west-1/prod-eu --apply --wait
-      5.       take the annotation out where it is written (chart, manifest, eksctl), or it comes back
+      5.       take the annotation out where it is written (chart, manifest), for this cluster alone, or it comes back
+               not with eksctl delete iamserviceaccount, which deletes the role
                kubectl --namespace reports annotate serviceaccount nightly eks.amazonaws.com/role-arn-
       6.       last, take statement 1 of the trust policy away: it is for this service account alone
 
@@ -128,7 +130,8 @@ async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
       2. done  somebody else made the association: no tag is needed
       3. done  the association stands, and the trust policy allows it
       4. done  3 of 3 pods have Pod Identity's variables
-      5.       take the annotation out where it is written (chart, manifest, eksctl), or it comes back
+      5.       take the annotation out where it is written (chart, manifest), for this cluster alone, or it comes back
+               not with eksctl delete iamserviceaccount, which deletes the role
                kubectl --namespace web annotate serviceaccount front eks.amazonaws.com/role-arn-
       6. done  the trust policy has no statement for it by this cluster's OIDC provider
 
@@ -174,7 +177,8 @@ async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
             {
               "step": "annotation",
               "done": false,
-              "told": "take the annotation out where it is written (chart, manifest, eksctl), or it comes back",
+              "told": "take the annotation out where it is written (chart, manifest), for this cluster alone, or it comes back",
+              "caution": "not with eksctl delete iamserviceaccount, which deletes the role",
               "command": "kubectl --namespace payments annotate serviceaccount api eks.amazonaws.com/role-arn-"
             },
             {
@@ -199,7 +203,8 @@ async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
                podgrant apply --role payments
       4.       0 of 2 pods have Pod Identity's variables
                podgrant restart payments/api@eu-west-1/prod-eu --apply --wait
-      5.       take the annotation out where it is written (chart, manifest, eksctl), or it comes back
+      5.       take the annotation out where it is written (chart, manifest), for this cluster alone, or it comes back
+               not with eksctl delete iamserviceaccount, which deletes the role
                kubectl --namespace payments annotate serviceaccount api eks.amazonaws.com/role-arn-
       6.       last, take statement 1 of the trust policy away: it is for this service account alone
 

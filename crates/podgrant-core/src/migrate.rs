@@ -28,6 +28,9 @@ pub use oidc::{OidcStatement, Reach, oidc_statements};
 /// accounts").
 pub const ANNOTATION: &str = "eks.amazonaws.com/role-arn";
 
+/// eksctl deletes the role with its stack (eksctl user guide, "IAM Roles for Service Accounts").
+const ANNOTATION_CAUTION: &str = "not with eksctl delete iamserviceaccount, which deletes the role";
+
 /// The first version of Kubernetes that Pod Identity works on (EKS user guide, "EKS Pod Identity cluster versions").
 const FIRST_MINOR: u32 = 24;
 
@@ -101,6 +104,8 @@ pub struct Step {
     pub kind: StepKind,
     pub done: bool,
     pub told: String,
+    /// How it must not be done; may be empty.
+    pub caution: &'static str,
     /// What does it; may be empty.
     pub command: String,
 }
@@ -304,7 +309,7 @@ fn steps(
 ) -> Vec<Step> {
     let name = role.arn.role_name();
     let place = format!("{workload}@{}", cluster.id);
-    let step = |kind, done, told: String, command: String| Step { kind, done, told, command };
+    let step = |kind, done, told: String, command: String| Step { kind, done, told, caution: "", command };
     let (tags, _) = RoleTags::parse(keys, &role.tags);
     let trusts = trusts(role, cluster, workload, keys);
     let mut steps = vec![step(
@@ -348,17 +353,23 @@ fn steps(
         format!("{given} of {} pods have Pod Identity's variables", pods.len()),
         format!("podgrant restart {place} --apply --wait"),
     ));
-    steps.push(step(
-        StepKind::Annotation,
-        false,
-        "take the annotation out where it is written (chart, manifest, eksctl), or it comes back".to_owned(),
-        format!(
+    steps.push(annotation(workload));
+    steps.push(statement(role, cluster, workload));
+    steps
+}
+
+fn annotation(workload: &Workload) -> Step {
+    let told = "take the annotation out where it is written (chart, manifest), for this cluster alone, or it comes back";
+    Step {
+        kind: StepKind::Annotation,
+        done: false,
+        told: told.to_owned(),
+        caution: ANNOTATION_CAUTION,
+        command: format!(
             "kubectl --namespace {} annotate serviceaccount {} {ANNOTATION}-",
             workload.namespace, workload.service_account
         ),
-    ));
-    steps.push(statement(role, cluster, workload));
-    steps
+    }
 }
 
 fn statement(role: &Role, cluster: &Cluster, workload: &Workload) -> Step {
@@ -386,5 +397,11 @@ fn statement(role: &Role, cluster: &Cluster, workload: &Workload) -> Step {
     if found.is_empty() {
         told.push("the trust policy has no statement for it by this cluster's OIDC provider".to_owned());
     }
-    Step { kind: StepKind::Statement, done: found.is_empty(), told: told.join("; "), command: String::new() }
+    Step {
+        kind: StepKind::Statement,
+        done: found.is_empty(),
+        told: told.join("; "),
+        caution: "",
+        command: String::new(),
+    }
 }

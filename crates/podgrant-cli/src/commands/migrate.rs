@@ -43,6 +43,8 @@ struct StepShape {
     step: &'static str,
     done: bool,
     told: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    caution: &'static str,
     #[serde(skip_serializing_if = "String::is_empty")]
     command: String,
 }
@@ -146,8 +148,9 @@ fn show(session: &mut Session<'_>, judged: &[(Sight, Verdict)]) {
         for (step, number) in verdict.steps.iter().zip(1..) {
             let done = if step.done { "done" } else { "    " };
             session.ui.show(&format!("  {number}. {done}  {}", step.told));
-            if !step.done && !step.command.is_empty() {
-                session.ui.show(&format!("           {}", step.command));
+            let more = [step.caution, step.command.as_str()];
+            for line in more.iter().filter(|line| !step.done && !line.is_empty()) {
+                session.ui.show(&format!("           {line}"));
             }
         }
     }
@@ -171,6 +174,7 @@ impl AccountShape {
             step: step.kind.as_str(),
             done: step.done,
             told: step.told.clone(),
+            caution: step.caution,
             command: step.command.clone(),
         });
         Self {

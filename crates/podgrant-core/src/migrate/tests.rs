@@ -99,6 +99,9 @@ fn shown(row: &Row) -> String {
     for step in steps {
         let _ =
             writeln!(text, "    {} {} {}", if step.done { "x" } else { "." }, step.kind.as_str(), step.told);
+        if !step.caution.is_empty() {
+            let _ = writeln!(text, "      {}", step.caution);
+        }
     }
     text
 }
