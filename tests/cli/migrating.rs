@@ -107,7 +107,7 @@ async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
       4.       0 of 2 pods have Pod Identity's variables
                podgrant restart payments/api@eu-west-1/prod-eu --apply --wait
       5.       take the annotation out where it is written (chart, manifest), for this cluster alone, or it comes back
-               not with eksctl delete iamserviceaccount, which deletes the role
+               not while External Secrets' serviceAccountRef or the Secrets Store CSI driver reads it, and not with eksctl delete iamserviceaccount, which deletes the role
                kubectl --namespace payments annotate serviceaccount api eks.amazonaws.com/role-arn-
       6.       last, take statement 1 of the trust policy away: it is for this service account alone
 
@@ -118,7 +118,7 @@ async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
       4.       0 of 1 pods have Pod Identity's variables
                podgrant restart reports/nightly@eu-west-1/prod-eu --apply --wait
       5.       take the annotation out where it is written (chart, manifest), for this cluster alone, or it comes back
-               not with eksctl delete iamserviceaccount, which deletes the role
+               not while External Secrets' serviceAccountRef or the Secrets Store CSI driver reads it, and not with eksctl delete iamserviceaccount, which deletes the role
                kubectl --namespace reports annotate serviceaccount nightly eks.amazonaws.com/role-arn-
       6.       last, take statement 1 of the trust policy away: it is for this service account alone
 
@@ -131,7 +131,7 @@ async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
       3. done  the association stands, and the trust policy allows it
       4. done  3 of 3 pods have Pod Identity's variables
       5.       take the annotation out where it is written (chart, manifest), for this cluster alone, or it comes back
-               not with eksctl delete iamserviceaccount, which deletes the role
+               not while External Secrets' serviceAccountRef or the Secrets Store CSI driver reads it, and not with eksctl delete iamserviceaccount, which deletes the role
                kubectl --namespace web annotate serviceaccount front eks.amazonaws.com/role-arn-
       6. done  the trust policy has no statement for it by this cluster's OIDC provider
 
@@ -178,7 +178,7 @@ async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
               "step": "annotation",
               "done": false,
               "told": "take the annotation out where it is written (chart, manifest), for this cluster alone, or it comes back",
-              "caution": "not with eksctl delete iamserviceaccount, which deletes the role",
+              "caution": "not while External Secrets' serviceAccountRef or the Secrets Store CSI driver reads it, and not with eksctl delete iamserviceaccount, which deletes the role",
               "command": "kubectl --namespace payments annotate serviceaccount api eks.amazonaws.com/role-arn-"
             },
             {
@@ -204,7 +204,7 @@ async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
       4.       0 of 2 pods have Pod Identity's variables
                podgrant restart payments/api@eu-west-1/prod-eu --apply --wait
       5.       take the annotation out where it is written (chart, manifest), for this cluster alone, or it comes back
-               not with eksctl delete iamserviceaccount, which deletes the role
+               not while External Secrets' serviceAccountRef or the Secrets Store CSI driver reads it, and not with eksctl delete iamserviceaccount, which deletes the role
                kubectl --namespace payments annotate serviceaccount api eks.amazonaws.com/role-arn-
       6.       last, take statement 1 of the trust policy away: it is for this service account alone
 

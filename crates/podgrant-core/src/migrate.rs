@@ -28,8 +28,15 @@ pub use oidc::{OidcStatement, Reach, oidc_statements};
 /// accounts").
 pub const ANNOTATION: &str = "eks.amazonaws.com/role-arn";
 
-/// eksctl deletes the role with its stack (eksctl user guide, "IAM Roles for Service Accounts").
-const ANNOTATION_CAUTION: &str = "not with eksctl delete iamserviceaccount, which deletes the role";
+/// Others that read it of service accounts, and know of no association (External Secrets' documentation, "AWS Access";
+/// Secrets Manager user guide, "Use AWS Secrets and Configuration Provider CSI with IRSA"). And eksctl deletes the role
+/// with its stack (eksctl user guide, "IAM Roles for Service Accounts").
+const ANNOTATION_CAUTION: &str = "not while External Secrets' serviceAccountRef or the Secrets Store CSI driver reads \
+                                  it, and not with eksctl delete iamserviceaccount, which deletes the role";
+
+/// What pods would show, where there are none: a CronJob's between two runs, or of what is scaled to zero.
+const NO_PODS: &str =
+    "it has no pods now: where they will run, and who else reads its annotation, can't be seen";
 
 /// The first version of Kubernetes that Pod Identity works on (EKS user guide, "EKS Pod Identity cluster versions").
 const FIRST_MINOR: u32 = 24;
@@ -225,7 +232,7 @@ pub fn judge(sight: &Sight, cluster: &Cluster, keys: &TagKeys) -> Verdict {
     let steps = steps(role, standing.as_ref(), pods, cluster, place, keys);
     let (state, told) = match steps.iter().find(|step| !step.done) {
         Some(step) if step.kind >= StepKind::Annotation && pods.is_empty() => {
-            (State::Moved, "its association stands, and it has no pods")
+            (State::Moved, "its association stands")
         }
         Some(step) if step.kind >= StepKind::Annotation => {
             (State::Moved, "all its pods have Pod Identity's variables")
@@ -234,9 +241,12 @@ pub fn judge(sight: &Sight, cluster: &Cluster, keys: &TagKeys) -> Verdict {
         _ if standing.is_some() => (State::UnderWay, "its association stands before what it needs"),
         _ => (State::ToMove, "nothing is in the way"),
     };
-    let told = match pods.iter().any(|pod| pod.host_network) {
-        true => format!("{told}; a pod is on its host's network, where Pod Identity was seen to fail"),
-        false => told.to_owned(),
+    let told = if pods.is_empty() {
+        format!("{told}; {NO_PODS}")
+    } else if pods.iter().any(|pod| pod.host_network) {
+        format!("{told}; a pod is on its host's network, where Pod Identity was seen to fail")
+    } else {
+        told.to_owned()
     };
     Verdict { state, told, remedy: String::new(), steps }
 }

@@ -115,6 +115,7 @@ fn what_is_said_of_a_service_account() {
         ("trust to be managed", |r| {
             r.role().tags.insert("podgrant/trust".to_owned(), "manage".to_owned());
         }),
+        ("no pods", |r| r.pods().clear()),
         ("granted", Row::granted),
         ("granted, some pods made anew", |r| {
             r.granted();
