@@ -232,6 +232,16 @@ async fn what_stays_is_no_finding_for_a_script() {
     ");
 }
 
+#[tokio::test]
+async fn what_is_refused_of_the_roles_other_grants_is_no_matter() {
+    let (person, _) = motley().await;
+    person.aws.tag_role("payments", "podgrant/grant/far", "payments/api@ap-south-1/other batch/_@prod-eu");
+    let said = person.types("migrate --cluster prod-eu payments/api --output json", "").await;
+    let seen: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let account = &seen["accounts"][0];
+    assert_eq!((&account["state"], said.code), (&"to-move".into(), 2), "{said}");
+}
+
 /// The steps that it names are those that move an account: each command is typed, and what is next is asked again.
 #[tokio::test]
 async fn the_commands_that_it_names_lead_to_the_end() {

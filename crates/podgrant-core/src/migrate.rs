@@ -9,9 +9,11 @@
 use std::collections::BTreeSet;
 
 use crate::explain::evidence::{FULL_URI, NodeKind, Pod, Read};
+use crate::guardrails::Guardrails;
 use crate::model::{Association, Cluster, Role};
 use crate::names::{RoleArn, Workload};
-use crate::outcome::FindingKind;
+use crate::outcome::{Finding, FindingKind};
+use crate::plan::{Change, Plan};
 use crate::restart::is_by_irsa;
 use crate::subject::Subject;
 use crate::tags::edit::{self, Edit, EditError};
@@ -162,6 +164,46 @@ pub fn as_if(sight: &Sight, cluster: &Cluster, keys: &TagKeys) -> Option<Result<
     let asked =
         if asks(role, cluster, &sight.annotated.workload, keys) { BTreeSet::new() } else { [place].into() };
     Some(edit::grant(keys, &tags, None, &asked))
+}
+
+/// What the planning rules refuse in its place, of what they say to the role's tags as they would be. What they make there
+/// they do not refuse, and what they say of the role's other grants is about other places.
+pub fn refusals(
+    plan: &Plan,
+    sight: &Sight,
+    cluster: &Cluster,
+    guardrails: &Guardrails,
+) -> Vec<(FindingKind, String)> {
+    let place = &sight.annotated.workload;
+    let is_made = |change: &Change| match change {
+        Change::Create { workload, mark } => {
+            workload == place && mark.cluster == cluster.id && mark.role_arn.as_str() == sight.annotated.role
+        }
+        _ => false,
+    };
+    if plan.changes.iter().any(is_made) {
+        return Vec::new();
+    }
+    let is_about = |finding: &&Finding| {
+        let grant = finding.grant.as_ref().map(|grant| grant.parse::<Subject>());
+        // It is told of one of the clusters that have the name.
+        let is_here = finding.kind == FindingKind::AmbiguousCluster
+            || finding.cluster.as_ref().is_none_or(|id| *id == cluster.id);
+        // A pattern passes by namespaces that a guardrail refuses: to others that is nothing.
+        let passes_by = finding.kind == FindingKind::Guardrail
+            && finding.workload.is_none()
+            && finding.grant.is_some()
+            && guardrails.namespace_refusal(&place.namespace).is_none();
+        finding.kind.is_refusal()
+            && is_here
+            && !passes_by
+            && finding.workload.as_ref().is_none_or(|workload| workload == place)
+            && grant.is_none_or(|grant| {
+                grant.is_ok_and(|subject| subject.means(place) && subject.clusters.matches(cluster))
+            })
+    };
+    let found = plan.findings.iter().filter(is_about);
+    found.map(|finding| (finding.kind, finding.reason.clone())).collect()
 }
 
 /// Judges one service account.

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use podgrant_aws::View;
-use podgrant_core::migrate::{Sight, State, Verdict, as_if, judge};
-use podgrant_core::{Cluster, Finding, FindingKind, Workload};
+use podgrant_core::migrate::{Sight, State, Verdict, as_if, judge, refusals};
+use podgrant_core::{Cluster, FindingKind, Workload};
 use serde::Serialize;
 
 use super::tags::look;
@@ -108,13 +108,7 @@ async fn refused(
     if let Some(gap) = shown.unread.first() {
         return Err(gap.why.clone());
     }
-    let about = |finding: &&Finding| {
-        finding.kind.is_refusal()
-            && finding.cluster.as_ref().is_none_or(|id| *id == cluster.id)
-            && finding.workload.as_ref().is_none_or(|workload| *workload == sight.annotated.workload)
-    };
-    let refused = shown.plan.findings.iter().filter(about);
-    Ok(refused.map(|finding| (finding.kind, finding.reason.clone())).collect())
+    Ok(refusals(&shown.plan, sight, cluster, &session.config.guardrails))
 }
 
 fn show(session: &mut Session<'_>, judged: &[(Sight, Verdict)]) {

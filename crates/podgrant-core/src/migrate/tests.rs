@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use super::*;
 use crate::explain::evidence::{Container, TOKEN_FILE, WEB_IDENTITY};
-use crate::fixtures::{cluster, foreign, ours, role};
+use crate::fixtures::{cluster, foreign, ours, role, snapshot};
 use crate::names::Workload;
+use crate::plan::plan_grants;
 
 const ISSUER: &str = "https://oidc.eks.eu-west-1.amazonaws.com/id/PROD";
 const SUBJECT: &str = "system:serviceaccount:payments:api";
@@ -223,6 +224,58 @@ fn what_is_asked_of_the_planning_rules_is_the_role_as_it_would_be() {
     );
     row.granted();
     assert_eq!(as_if(&row), row.role().tags.clone());
+}
+
+#[test]
+fn what_is_refused_of_the_roles_other_grants_is_no_matter() {
+    let payments = |_: &mut Row| {
+        let mut guardrails = Guardrails::default();
+        guardrails.refused_namespaces.insert("payments".parse().unwrap());
+        guardrails
+    };
+    let usual = |_: &mut Row| Guardrails::default();
+    type Set<'a> = &'a dyn Fn(&mut Row) -> Guardrails;
+    let unready: Set<'_> = &|row| {
+        row.cluster.status = "CREATING".into();
+        Guardrails::default()
+    };
+    let in_both: Set<'_> = &|row| {
+        row.cluster = cluster("us-east-1/prod-eu");
+        Guardrails::default()
+    };
+    let rows: &[(&str, &str, Set<'_>)] = &[
+        ("none", "web/front@prod-eu", &usual),
+        ("of another region", "web/front@ap-south-1/other", &usual),
+        ("of another region, with nothing made yet", "web/front@ap-south-1/other", unready),
+        ("of its name in another region", "payments/api@ap-south-1/other", unready),
+        ("a pattern's", "batch/job-_@prod-eu", &usual),
+        ("a pattern's, that means it too", "payments/_@prod-eu", &usual),
+        ("a pattern's, that passes others by", "_/_@prod-eu", &usual),
+        ("its own namespace's", "web/front@prod-eu", &payments),
+        ("its own namespace's, by a pattern", "_/_@prod-eu", &payments),
+        ("its own cluster's name in two regions", "payments/api@prod-eu", in_both),
+    ];
+    let mut table = String::new();
+    for (name, grant, set) in rows {
+        let mut row = row();
+        let guardrails = set(&mut row);
+        row.role().tags.insert("podgrant/grant/more".to_owned(), (*grant).to_owned());
+        let keys = TagKeys::default();
+        let mut asking = row.role().clone();
+        asking.tags = as_if(&row.sight, &row.cluster, &keys).unwrap().unwrap().tags;
+        let mut seen = snapshot([asking], [cluster("prod-eu"), row.cluster.clone()], []);
+        seen.regions = ["eu-west-1", "us-east-1"].map(|region| region.parse().unwrap()).into();
+        let plan = plan_grants(&seen, &keys, &guardrails);
+        let kinds = |kinds: Vec<FindingKind>| {
+            let kinds: BTreeSet<String> = kinds.iter().map(ToString::to_string).collect();
+            if kinds.is_empty() { "-".to_owned() } else { kinds.into_iter().collect::<Vec<_>>().join(", ") }
+        };
+        let told = plan.findings.iter().map(|finding| finding.kind).collect();
+        let refused = refusals(&plan, &row.sight, &row.cluster, &guardrails);
+        let refused = refused.into_iter().map(|(kind, _)| kind).collect();
+        let _ = writeln!(table, "{name}: {} → {}", kinds(told), kinds(refused));
+    }
+    insta::assert_snapshot!(table);
 }
 
 #[test]
