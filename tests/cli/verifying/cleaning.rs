@@ -147,7 +147,7 @@ async fn the_role_goes_only_after_all_that_it_leads_to() {
     hands.strike("remove", 1, How::Refused);
     let said = person.types(VERIFY, "").await;
     assert!(said.code == 1 && person.aws.roles().len() == 1, "{said}");
-    let left: Vec<&str> = said.out.lines().filter(|line| line.contains("LEFT")).collect();
+    let left: Vec<&str> = said.out.lines().filter(|line| line.contains("LEFT")).map(str::trim).collect();
     insta::assert_snapshot!(left.join("\n"), @"
     LEFT    pod             podgrant-verify-mm90wfdc-1: the cluster's Kubernetes API refused you (403: no)
     LEFT    role            podgrant-verify-mm90wfdc: kept, for by it what else is left is found again
