@@ -20,7 +20,7 @@ pub(super) async fn who_may_need(change: &Change, late: &Late<'_>) -> Option<Ver
     if !matches!(change, Change::WithdrawTrust { .. }) {
         return None;
     }
-    match late.clone().await.as_ref() {
+    match &*late.clone().await {
         Ok(None) => None,
         Ok(Some(Association { id, workload, cluster, .. })) => {
             let made = format!("association {id} of {workload} on {cluster} was made since the list");

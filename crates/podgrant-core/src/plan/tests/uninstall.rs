@@ -255,8 +255,8 @@ fn what_is_needed_half_done_or_not_understood_stays_and_says_why() {
         not - role payments  trust policy: podgrant's statements, that allow pods.eks.amazonaws.com for payments/api@_
         ! trust policy: role payments: podgrant's statements stay: one of them, for payments/api@us-east-1/prod-us, names a region that is not looked at; name that region too, with --region
     a verify was killed
-        = role podgrant-verify-mm90wfgr  of a podgrant verify that has not ended: podgrant verify --clean
         = eu-west-1/bare  default/podgrant-verify-mm90wfgr  association a-baredefaultpodgrantverifymm90wfgr, of a podgrant verify that has not ended: podgrant verify --clean
+        = role podgrant-verify-mm90wfgr  of a podgrant verify that has not ended: podgrant verify --clean
     no other statement
         not - role payments  trust policy: podgrant's statements, that allow pods.eks.amazonaws.com for payments/api@_
         ! trust policy: role payments: podgrant's statements stay: no other statement is in it, and IAM takes no policy without any
