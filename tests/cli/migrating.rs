@@ -123,7 +123,7 @@ async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
       6.       last, take statement 1 of the trust policy away: it is for this service account alone
 
     shared/app
-      → or give it a role of the cluster's account that has podgrant/target-role = that role's ARN, and have that role trust it
+      → or give it a role of the cluster's account that has podgrant/target-role = that role's ARN and is allowed sts:AssumeRole and sts:TagSession on it, and have that role's trust policy allow it both
 
     web/front
       1. done  the trust policy lets Pod Identity assume the role
@@ -224,7 +224,7 @@ async fn what_stays_is_no_finding_for_a_script() {
     shared/app       shared  1     stays  its role is in another account, 999988887777, and EKS takes none of another
 
     shared/app
-      → or give it a role of the cluster's account that has podgrant/target-role = that role's ARN, and have that role trust it
+      → or give it a role of the cluster's account that has podgrant/target-role = that role's ARN and is allowed sts:AssumeRole and sts:TagSession on it, and have that role's trust policy allow it both
 
     0 to move, 0 under way, 0 moved, 0 to mend first, 1 that stay, 0 unknown. Nothing was changed.
     plain/app has no annotation of IRSA, or is not there.
@@ -236,10 +236,39 @@ async fn what_stays_is_no_finding_for_a_script() {
 async fn what_is_refused_of_the_roles_other_grants_is_no_matter() {
     let (person, _) = motley().await;
     person.aws.tag_role("payments", "podgrant/grant/far", "payments/api@ap-south-1/other batch/_@prod-eu");
-    let said = person.types("migrate --cluster prod-eu payments/api --output json", "").await;
-    let seen: serde_json::Value = serde_json::from_str(&said.out).unwrap();
-    let account = &seen["accounts"][0];
-    assert_eq!((&account["state"], said.code), (&"to-move".into(), 2), "{said}");
+    let account = account(&person, "payments/api").await;
+    assert_eq!(account["state"], "to-move", "{account}");
+}
+
+#[tokio::test]
+async fn a_role_of_another_account_is_reached_as_was_advised() {
+    let (mut person, kubernetes) = motley().await;
+    let settling = kubernetes.clone();
+    person.meanwhile = Box::new(move |_, passed| settling.settle(NOW + passed));
+    let local = role("shared-here", "shared/app@prod-eu")
+        .tag("podgrant/target-role", "arn:aws:iam::999988887777:role/shared");
+    person.aws.add_role(trusting(local, &[PODS.to_owned()]));
+    let said = person.types("apply --role shared-here --yes", "").await;
+    assert_eq!(said.code, 0, "{said}");
+
+    let account = account(&person, "shared/app").await;
+    assert_eq!(account["state"], "under-way", "{account}");
+    let steps = account["steps"].as_array().unwrap();
+    let kinds: Vec<&str> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["restart", "annotation", "statement"], "{account}");
+    let command = steps[0]["command"].as_str().unwrap().strip_prefix("podgrant ").unwrap();
+    let said = person.types(&format!("{command} --yes"), "").await;
+    assert_eq!(said.code, 0, "{said}");
+    let account = self::account(&person, "shared/app").await;
+    assert_eq!(account["state"], "moved", "{account}");
+}
+
+/// What is said of a service account of prod-eu.
+async fn account(person: &Person, account: &str) -> serde_json::Value {
+    let said = person.types(&format!("migrate --cluster prod-eu {account} --output json"), "").await;
+    let seen: serde_json::Value =
+        serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said}"));
+    seen["accounts"][0].clone()
 }
 
 /// The steps that it names are those that move an account: each command is typed, and what is next is asked again.

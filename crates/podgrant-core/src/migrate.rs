@@ -206,35 +206,42 @@ pub fn refusals(
     found.map(|finding| (finding.kind, finding.reason.clone())).collect()
 }
 
+impl Verdict {
+    fn new(state: State, told: impl Into<String>, remedy: &str) -> Self {
+        Self { state, told: told.into(), remedy: remedy.to_owned(), steps: Vec::new() }
+    }
+}
+
 /// Judges one service account.
 pub fn judge(sight: &Sight, cluster: &Cluster, keys: &TagKeys) -> Verdict {
-    let verdict = |state, told: String, remedy: &str| Verdict {
-        state,
-        told,
-        remedy: remedy.to_owned(),
-        steps: Vec::new(),
-    };
     let place = &sight.annotated.workload;
-    if let Some((told, remedy)) = stays(sight, cluster) {
+    if let Some((told, remedy)) = unfit(sight, cluster) {
         return match &sight.standing {
             Ok(Some(standing)) => {
-                let told = format!("{told}, and association {} takes IRSA from its new pods", standing.id);
-                verdict(State::MendFirst, told, "take the association away, or the tag that made it")
+                taken(&told, standing, "take the association away, or the tag that made it")
             }
-            _ => verdict(State::Stays, told, remedy),
+            _ => Verdict::new(State::Stays, told, remedy),
         };
+    }
+    if let Ok(Some(standing)) = &sight.standing
+        && is_chained(standing, &sight.annotated)
+    {
+        return chained(sight, standing, cluster);
+    }
+    if let Some(account) = elsewhere(&sight.annotated.role, cluster) {
+        return of_another_account(sight, &account, keys);
     }
     let (role, standing, pods) = match (&sight.role, &sight.standing, &sight.pods) {
         (Ok(Some(role)), Ok(standing), Ok(pods)) => (role, standing, pods),
         (Ok(None), ..) => {
-            return verdict(
+            return Verdict::new(
                 State::MendFirst,
                 format!("there is no role {}", sight.annotated.role),
                 "its pods have no credentials by IRSA either: make the role, or take the annotation away",
             );
         }
         (Err(why), ..) | (_, Err(why), _) | (_, _, Err(why)) => {
-            return verdict(State::Unknown, why.clone(), "");
+            return Verdict::new(State::Unknown, why, "");
         }
     };
     let other = standing.iter().find_map(|standing| {
@@ -244,12 +251,12 @@ pub fn judge(sight: &Sight, cluster: &Cluster, keys: &TagKeys) -> Verdict {
     });
     if let Some(told) = other {
         let remedy = "say which role is right: give the association the other role, or take it away";
-        return verdict(State::MendFirst, told, remedy);
+        return Verdict::new(State::MendFirst, told, remedy);
     }
     let refused = match &sight.refused {
         Ok(refused) if standing.is_none() => refused.as_slice(),
         Ok(_) => &[],
-        Err(why) => return verdict(State::Unknown, why.clone(), ""),
+        Err(why) => return Verdict::new(State::Unknown, why, ""),
     };
     let is_kept = |(kind, _): &&(FindingKind, String)| {
         matches!(kind, FindingKind::Guardrail | FindingKind::ClusterOptedOut)
@@ -257,21 +264,38 @@ pub fn judge(sight: &Sight, cluster: &Cluster, keys: &TagKeys) -> Verdict {
     if let Some((_, why)) = refused.iter().find(is_kept) {
         let remedy = "IRSA goes on working for it, as it does for add-ons and their controllers; an EKS add-on is moved \
                       by itself: aws eks update-addon --pod-identity-associations";
-        return verdict(State::Stays, why.clone(), remedy);
+        return Verdict::new(State::Stays, why, remedy);
     }
     let refused = refused.first().map(|(_, why)| why);
+    if let Some(verdict) = lacking(sight, refused, standing.is_some()) {
+        return verdict;
+    }
+    let steps = steps(role, standing.as_ref(), pods, cluster, place, keys);
+    let (state, told) = reached(&steps, standing.is_some(), pods);
+    Verdict { state, told, remedy: String::new(), steps }
+}
+
+/// Of what should stay with IRSA, and an association stands.
+fn taken(told: &str, standing: &Association, remedy: &str) -> Verdict {
+    let told = format!("{told}, and association {} takes IRSA from its new pods", standing.id);
+    Verdict::new(State::MendFirst, told, remedy)
+}
+
+/// Of what Pod Identity needs beside role and association: what is wrong, or else what could not be seen.
+fn lacking(sight: &Sight, refused: Option<&String>, stands: bool) -> Option<Verdict> {
     if let Some(why) = sight.broken.first().or(refused) {
-        let remedy = if standing.is_some() {
+        let remedy = if stands {
             "an association stands, and new pods go without: mend it now, or take the association away"
         } else {
             "mend it before anything is moved, or leave it to IRSA"
         };
-        return verdict(State::MendFirst, why.clone(), remedy);
+        return Some(Verdict::new(State::MendFirst, why, remedy));
     }
-    if let Some(why) = sight.unseen.first() {
-        return verdict(State::Unknown, why.clone(), "");
-    }
-    let steps = steps(role, standing.as_ref(), pods, cluster, place, keys);
+    sight.unseen.first().map(|why| Verdict::new(State::Unknown, why, ""))
+}
+
+/// How far it is by its steps, and what its pods are.
+fn reached(steps: &[Step], stands: bool, pods: &[Pod]) -> (State, String) {
     let (state, told) = match steps.iter().find(|step| !step.done) {
         Some(step) if step.kind >= StepKind::Annotation && pods.is_empty() => {
             (State::Moved, "its association stands")
@@ -280,7 +304,7 @@ pub fn judge(sight: &Sight, cluster: &Cluster, keys: &TagKeys) -> Verdict {
             (State::Moved, "all its pods have Pod Identity's variables")
         }
         Some(step) if step.kind == StepKind::Restart => (State::UnderWay, "its pods are to be made anew"),
-        _ if standing.is_some() => (State::UnderWay, "its association stands before what it needs"),
+        _ if stands => (State::UnderWay, "its association stands before what it needs"),
         _ => (State::ToMove, "nothing is in the way"),
     };
     let told = if pods.is_empty() {
@@ -290,11 +314,11 @@ pub fn judge(sight: &Sight, cluster: &Cluster, keys: &TagKeys) -> Verdict {
     } else {
         told.to_owned()
     };
-    Verdict { state, told, remedy: String::new(), steps }
+    (state, told)
 }
 
-/// Why it should stay with IRSA, and what would be another way.
-fn stays(sight: &Sight, cluster: &Cluster) -> Option<(String, &'static str)> {
+/// Why Pod Identity would not do for it where it runs, whatever its role, and what would be another way.
+fn unfit(sight: &Sight, cluster: &Cluster) -> Option<(String, &'static str)> {
     if cluster.kind.outpost || cluster.kind.connected {
         let what = if cluster.kind.outpost { "on an Outpost" } else { "connected, and not EKS's own" };
         return Some((format!("the cluster is {what}: Pod Identity does not work there"), ""));
@@ -311,16 +335,75 @@ fn stays(sight: &Sight, cluster: &Cluster) -> Option<(String, &'static str)> {
         NodeKind::Fargate => Some("Fargate"),
         NodeKind::Windows => Some("Windows nodes"),
         NodeKind::Instance | NodeKind::Auto | NodeKind::Hybrid => None,
-    });
-    if let Some(place) = runs_on {
-        let remedy = "run it on EC2 nodes with Linux, if it is to move";
-        return Some((format!("pods of it run on {place}, where Pod Identity does not work"), remedy));
+    })?;
+    let remedy = "run it on EC2 nodes with Linux, if it is to move";
+    Some((format!("pods of it run on {runs_on}, where Pod Identity does not work"), remedy))
+}
+
+/// Of a role that EKS takes for no association: another may go on to it (EKS user guide, "Target IAM Roles").
+fn of_another_account(sight: &Sight, account: &str, keys: &TagKeys) -> Verdict {
+    let told = format!("its role is in another account, {account}, and EKS takes none of another");
+    let key = keys.key("target-role");
+    match &sight.standing {
+        Ok(Some(standing)) => {
+            let remedy = format!(
+                "have the association go on to that role ({key} = its ARN, on the role that the association has), or \
+                 take the association away"
+            );
+            taken(&told, standing, &remedy)
+        }
+        Ok(None) => {
+            let remedy = format!(
+                "or give it a role of the cluster's account that has {key} = that role's ARN and is allowed \
+                 sts:AssumeRole and sts:TagSession on it, and have that role's trust policy allow it both"
+            );
+            Verdict::new(State::Stays, told, &remedy)
+        }
+        // It may be on its way to that role.
+        Err(why) => Verdict::new(State::Unknown, why, ""),
     }
-    let elsewhere = elsewhere(&sight.annotated.role, cluster)?;
-    let told = format!("its role is in another account, {elsewhere}, and EKS takes none of another");
-    let remedy = "or give it a role of the cluster's account that has podgrant/target-role = that role's ARN, and \
-                  have that role trust it";
-    Some((told, remedy))
+}
+
+/// Whether the association's role goes on to the annotated one, so that pods get what they had.
+fn is_chained(standing: &Association, annotated: &Annotated) -> bool {
+    let record = standing.record.as_ref();
+    record.is_some_and(|record| record.target_role.as_deref() == Some(annotated.role.as_str()))
+}
+
+/// Of one that has its role as a target role: what comes before the association was done for another role.
+fn chained(sight: &Sight, standing: &Association, cluster: &Cluster) -> Verdict {
+    let pods = match &sight.pods {
+        Ok(pods) => pods,
+        Err(why) => return Verdict::new(State::Unknown, why, ""),
+    };
+    if let Some(verdict) = lacking(sight, None, true) {
+        return verdict;
+    }
+    let workload = &sight.annotated.workload;
+    let statement = match &sight.role {
+        Ok(Some(role)) => statement(role, cluster, workload),
+        _ => Step {
+            kind: StepKind::Statement,
+            done: false,
+            told: format!(
+                "last, take its statement out of the trust policy of {}, if it is for this service account alone: it \
+                 was not looked at",
+                sight.annotated.role
+            ),
+            caution: "",
+            command: String::new(),
+        },
+    };
+    let steps = vec![restart(true, pods, cluster, workload), annotation(workload), statement];
+    let (state, told) = reached(&steps, true, pods);
+    let given = standing.record.as_ref().map_or("", |record| record.role_arn.as_str());
+    let given = given.rsplit('/').next().unwrap_or(given);
+    let told = format!(
+        "{told}; association {} goes on to its role from {given}: whether the two roles' policies allow that was not \
+         looked at",
+        standing.id
+    );
+    Verdict { state, told, remedy: String::new(), steps }
 }
 
 /// The account of a role, where it is not the cluster's.
@@ -398,16 +481,21 @@ fn steps(
         },
         format!("podgrant apply --role {name}"),
     ));
-    let given = pods.iter().filter(|pod| is_given(pod)).count();
-    steps.push(step(
-        StepKind::Restart,
-        standing.is_some() && given == pods.len(),
-        format!("{given} of {} pods have Pod Identity's variables", pods.len()),
-        format!("podgrant restart {place} --apply --wait"),
-    ));
+    steps.push(restart(standing.is_some(), pods, cluster, workload));
     steps.push(annotation(workload));
     steps.push(statement(role, cluster, workload));
     steps
+}
+
+fn restart(stands: bool, pods: &[Pod], cluster: &Cluster, workload: &Workload) -> Step {
+    let given = pods.iter().filter(|pod| is_given(pod)).count();
+    Step {
+        kind: StepKind::Restart,
+        done: stands && given == pods.len(),
+        told: format!("{given} of {} pods have Pod Identity's variables", pods.len()),
+        caution: "",
+        command: format!("podgrant restart {workload}@{} --apply --wait", cluster.id),
+    }
 }
 
 fn annotation(workload: &Workload) -> Step {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::*;
 use crate::explain::evidence::{Container, TOKEN_FILE, WEB_IDENTITY};
 use crate::fixtures::{cluster, foreign, ours, role, snapshot};
-use crate::names::Workload;
+use crate::names::{Region, Workload};
 use crate::plan::plan_grants;
 
 const ISSUER: &str = "https://oidc.eks.eu-west-1.amazonaws.com/id/PROD";
@@ -81,6 +81,20 @@ impl Row {
         self.role().tags.insert("podgrant/grant".to_owned(), "payments/api@prod-eu".to_owned());
         let role = payments();
         self.sight.standing = Ok(Some(ours(&role, "prod-eu", "payments/api@prod-eu").granting(&role)));
+    }
+
+    /// Annotated with a role of another account.
+    fn elsewhere(&mut self) {
+        self.sight.annotated.role = "arn:aws:iam::999988887777:role/shared".to_owned();
+        self.sight.role = Ok(None);
+    }
+
+    /// An association with a role that goes on to that one.
+    fn chained(&mut self) {
+        self.elsewhere();
+        let mut standing = foreign("prod-eu", "payments/api").granting(&role("local"));
+        standing.record.as_mut().unwrap().target_role = Some(self.sight.annotated.role.clone());
+        self.sight.standing = Ok(Some(standing));
     }
 
     fn given(&mut self, pods: usize) {
@@ -163,9 +177,46 @@ fn what_is_said_of_a_service_account() {
         ("no such role", |r| r.sight.role = Ok(None)),
         ("the role unread", |r| r.sight.role = Err("denied".to_owned())),
         ("pods unread", |r| r.sight.pods = Err("forbidden".to_owned())),
-        ("a role of another account", |r| {
-            r.sight.annotated.role = "arn:aws:iam::999988887777:role/shared".to_owned();
-            r.sight.role = Ok(None);
+        ("a role of another account", Row::elsewhere),
+        ("another account, beneath an association", |r| {
+            r.elsewhere();
+            r.sight.standing = Ok(Some(foreign("prod-eu", "payments/api").granting(&role("local"))));
+        }),
+        ("another account, what stands unread", |r| {
+            r.elsewhere();
+            r.sight.standing = Err("denied".to_owned());
+        }),
+        ("another account, by target role", Row::chained),
+        ("another account, by target role, all pods made anew", |r| {
+            r.chained();
+            r.given(2);
+        }),
+        ("another account, by target role, no pods", |r| {
+            r.chained();
+            r.pods().clear();
+        }),
+        ("another account, by target role, a broken agent", |r| {
+            r.chained();
+            r.sight.broken.push("the cluster has no agent".to_owned());
+        }),
+        ("another account, by target role, pods unread", |r| {
+            r.chained();
+            r.sight.pods = Err("forbidden".to_owned());
+        }),
+        ("another account, by target role, on Fargate", |r| {
+            r.chained();
+            r.pods()[0].runs_on = Some(NodeKind::Fargate);
+        }),
+        ("another account, by another target role", |r| {
+            r.chained();
+            r.sight.annotated.role.push('2');
+        }),
+        ("its own account, by target role", |r| {
+            r.chained();
+            r.sight.annotated.role = payments().arn.to_string();
+            r.sight.role = Ok(Some(payments()));
+            let standing = r.sight.standing.as_mut().unwrap().as_mut().unwrap();
+            standing.record.as_mut().unwrap().target_role = Some(payments().arn.to_string());
         }),
         ("on Fargate", |r| r.pods()[0].runs_on = Some(NodeKind::Fargate)),
         ("on Fargate beneath an association", |r| {
@@ -264,7 +315,7 @@ fn what_is_refused_of_the_roles_other_grants_is_no_matter() {
         let mut asking = row.role().clone();
         asking.tags = as_if(&row.sight, &row.cluster, &keys).unwrap().unwrap().tags;
         let mut seen = snapshot([asking], [cluster("prod-eu"), row.cluster.clone()], []);
-        seen.regions = ["eu-west-1", "us-east-1"].map(|region| region.parse().unwrap()).into();
+        seen.regions = ["eu-west-1", "us-east-1"].map(|region| region.parse::<Region>().unwrap()).into();
         let plan = plan_grants(&seen, &keys, &guardrails);
         let kinds = |kinds: Vec<FindingKind>| {
             let kinds: BTreeSet<String> = kinds.iter().map(ToString::to_string).collect();
@@ -275,7 +326,18 @@ fn what_is_refused_of_the_roles_other_grants_is_no_matter() {
         let refused = refused.into_iter().map(|(kind, _)| kind).collect();
         let _ = writeln!(table, "{name}: {} → {}", kinds(told), kinds(refused));
     }
-    insta::assert_snapshot!(table);
+    insta::assert_snapshot!(table, @"
+    none: - → -
+    of another region: region not configured → -
+    of another region, with nothing made yet: cluster not ready, region not configured → -
+    of its name in another region: cluster not ready, region not configured → -
+    a pattern's: pattern not expanded → -
+    a pattern's, that means it too: pattern not expanded → pattern not expanded
+    a pattern's, that passes others by: guardrail, pattern not expanded → pattern not expanded
+    its own namespace's: guardrail → guardrail
+    its own namespace's, by a pattern: guardrail, pattern not expanded → guardrail, pattern not expanded
+    its own cluster's name in two regions: ambiguous cluster → ambiguous cluster
+    ");
 }
 
 #[test]
