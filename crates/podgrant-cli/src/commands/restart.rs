@@ -284,6 +284,7 @@ async fn wait(
     let mut said = String::new();
     loop {
         let mut left = Vec::new();
+        let round = session.now();
         for (cluster, restart) in rolls {
             let Some(outcome) = outcomes.get_mut(&(cluster.id.clone(), restart.workload.clone())) else {
                 continue;
@@ -293,7 +294,8 @@ async fn wait(
                 continue;
             };
             // A cluster that does not answer takes its time for each workload.
-            if session.now() - began >= limit || session.is_interrupted() {
+            let now = session.now();
+            if (now > round && now - began >= limit) || session.is_interrupted() {
                 left.push(format!("{} {}: not looked at", cluster.id, restart.workload));
                 continue;
             }
