@@ -240,7 +240,9 @@ impl Sight {
 
     /// Every workload with pods that lack the variables.
     pub fn restarts(&self) -> Vec<Restart> {
-        let mut workloads: BTreeMap<(Workload, String), (Vec<&Pod>, Option<String>)> = BTreeMap::new();
+        // By workload and service account: its pods, and what of it was not read.
+        type Pods<'p> = (Vec<&'p Pod>, Option<String>);
+        let mut workloads: BTreeMap<(Workload, String), Pods<'_>> = BTreeMap::new();
         for pod in self.concerned() {
             let (workload, unread) = match self.kept(pod) {
                 Kept::By(workload) => (workload, None),

@@ -285,7 +285,8 @@ fn a_template_that_was_put_back_is_known() {
 
 #[test]
 fn a_rolling_update_is_over_when_kubectl_says_so() {
-    let rows: &[(&str, fn(&mut Controller))] = &[
+    type Changed = fn(&mut Controller);
+    let rows: &[(&str, Changed)] = &[
         ("as before", |_| {}),
         ("not observed", |c| c.observed = 3),
         ("none made", |c| c.counts.updated = 0),
