@@ -123,7 +123,28 @@ pub fn guard(plan: Plan, snapshot: &Snapshot, keys: &TagKeys, limits: &Limits) -
         approved = left;
         withheld.extend(taken.into_iter().map(|change| (change, loss.1.clone())));
     }
-    // What goes only where nobody needs it any more, by what is left of the other changes.
+    if approved.iter().any(Change::uninstalls) {
+        let (free, needed) = unneeded(approved, snapshot, withdraws);
+        approved = free;
+        withheld.extend(needed);
+    }
+    findings.extend(withheld.into_iter().map(|(change, reason)| Finding {
+        kind: FindingKind::Withheld,
+        role: change.role().cloned(),
+        cluster: change.cluster().cloned(),
+        workload: change.workload().cloned(),
+        grant: change.mark().map(|mark| mark.subject.to_string()),
+        reason,
+    }));
+    Approved { changes: approved, findings, waits, unchanged, orphans }
+}
+
+/// Parts what goes only where nobody needs it any more, by what is left of the other changes, from what is needed, and why.
+fn unneeded(
+    approved: Vec<Change>,
+    snapshot: &Snapshot,
+    withdraws: bool,
+) -> (Vec<Change>, Vec<(Change, String)>) {
     let going: BTreeSet<(ClusterId, AssociationId)> = approved
         .iter()
         .filter_map(|change| match change {
@@ -140,22 +161,14 @@ pub fn guard(plan: Plan, snapshot: &Snapshot, keys: &TagKeys, limits: &Limits) -
             standing.entry(role).or_insert(association);
         }
     }
-    let (mut free, all) = (Vec::new(), approved);
-    for change in all {
+    let (mut free, mut needed) = (Vec::new(), Vec::new());
+    for change in approved {
         match leant_on(&change, snapshot, goes, &standing) {
-            Some(reason) => withheld.push((change, reason)),
+            Some(reason) => needed.push((change, reason)),
             None => free.push(change),
         }
     }
-    findings.extend(withheld.into_iter().map(|(change, reason)| Finding {
-        kind: FindingKind::Withheld,
-        role: change.role().cloned(),
-        cluster: change.cluster().cloned(),
-        workload: change.workload().cloned(),
-        grant: change.mark().map(|mark| mark.subject.to_string()),
-        reason,
-    }));
-    Approved { changes: free, findings, waits, unchanged, orphans }
+    (free, needed)
 }
 
 fn foreign(change: &Change) -> Option<String> {
