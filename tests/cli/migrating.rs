@@ -1,3 +1,7 @@
+mod back;
+mod faults;
+mod moving;
+
 use podgrant_core::explain::evidence::NodeKind;
 use podgrant_tests::fake::{Association, Cluster, Fault, Role};
 use podgrant_tests::fake_kubernetes::{FakeKubernetes, Trouble};

@@ -27,6 +27,7 @@ fn roller() -> Roller {
         podgrant_kubernetes::objects,
         podgrant_kubernetes::budgets,
         podgrant_kubernetes::roll,
+        podgrant_kubernetes::annotate,
     )
 }
 

@@ -50,6 +50,8 @@ struct State {
     accounts: BTreeMap<String, Option<String>>,
     /// Which call of a kind goes wrong, counted from now on; none is every.
     troubles: Vec<(String, Option<usize>, Trouble)>,
+    /// How many calls went wrong.
+    struck: usize,
     /// Writes, as they arrived.
     writes: Vec<String>,
     /// Whose clock goes on while an object is read, and how many seconds.
@@ -163,6 +165,11 @@ impl FakeKubernetes {
         self.state().pods.clone()
     }
 
+    /// A service account's pods go, and none comes.
+    pub fn drop_pods(&self, account: &str) {
+        self.state().pods.retain(|pod| format!("{}/{}", pod.namespace, pod.account) != account);
+    }
+
     pub fn change_pods(&self, change: impl FnMut(&mut Pod)) {
         self.state().pods.iter_mut().for_each(change);
     }
@@ -241,6 +248,11 @@ impl FakeKubernetes {
         self.state().troubles.clear();
     }
 
+    /// How many calls went wrong by now.
+    pub fn went_wrong(&self) -> usize {
+        self.state().struck
+    }
+
     pub fn writes(&self) -> Vec<String> {
         self.state().writes.clone()
     }
@@ -282,7 +294,8 @@ impl FakeKubernetes {
 
     fn struck(&self, call: &str) -> Option<Trouble> {
         let mut struck = None;
-        for (what, number, trouble) in &mut self.state().troubles {
+        let mut state = self.state();
+        for (what, number, trouble) in &mut state.troubles {
             if what != call {
                 continue;
             }
@@ -297,6 +310,7 @@ impl FakeKubernetes {
                 }
             }
         }
+        state.struck += usize::from(struck.is_some());
         struck
     }
 
@@ -351,9 +365,29 @@ impl FakeKubernetes {
         })
     }
 
+    fn annotate(
+        &self,
+        account: &Workload,
+        before: Option<&str>,
+        after: Option<&str>,
+    ) -> Result<Written, Unwritten> {
+        let what = format!("annotate {account} {}", after.unwrap_or("-"));
+        self.write("annotate", what, |fake| {
+            let mut state = fake.state();
+            match state.accounts.get_mut(&account.to_string()) {
+                None => Written::Gone,
+                Some(role) if role.as_deref() != before && role.as_deref() != after => Written::Changed,
+                Some(role) => {
+                    *role = after.map(str::to_owned);
+                    Written::Done(0)
+                }
+            }
+        })
+    }
+
     /// What commands are handed.
     pub fn roller(&self) -> Roller {
-        let annotated = self.clone();
+        let (annotated, annotate) = (self.clone(), self.clone());
         let (pods, objects, budgets, roll) = (self.clone(), self.clone(), self.clone(), self.clone());
         Roller::new(
             move |_| {
@@ -389,6 +423,9 @@ impl FakeKubernetes {
             },
             move |_, object: ObjectRef, moment: String, version: String| {
                 answered(roll.roll(&object, &moment, &version))
+            },
+            move |_, account: Workload, before: Option<String>, after: Option<String>| {
+                answered(annotate.annotate(&account, before.as_deref(), after.as_deref()))
             },
         )
     }

@@ -20,6 +20,7 @@ mod uninstall;
 use uninstall::who_may_need;
 
 use crate::error::TRUST_POLICY_INVALID;
+use crate::roles::TrustWritten;
 use crate::{Aws, AwsError, CONCURRENT_CALLS, Meaning};
 
 /// How a change ended, and the association it met.
@@ -251,23 +252,11 @@ impl Aws {
         id: &RoleId,
         (before, after): (&str, &str),
     ) -> Result<Ended, AwsError> {
-        let name = role.role_name();
-        let Some(current) = self.role(name).await?.filter(|current| current.id == *id) else {
-            let reason = format!("the role {name} is gone, or was made again");
-            return Ok((Verdict::Dropped { reason }, None));
-        };
-        if current.trust_policy != before {
-            let reason = format!("the trust policy of {name} changed since it was planned for");
-            return Ok((not_yet(change, reason), None));
-        }
-        self.iam
-            .update_assume_role_policy()
-            .role_name(name)
-            .policy_document(after)
-            .send()
-            .await
-            .map_err(|error| AwsError::of("iam:UpdateAssumeRolePolicy", name, error))?;
-        Ok((Verdict::Done, None))
+        Ok(match self.replace_trust(role, id, (before, after)).await? {
+            TrustWritten::Done => (Verdict::Done, None),
+            TrustWritten::Gone(reason) => (Verdict::Dropped { reason }, None),
+            TrustWritten::Changed(reason) => (not_yet(change, reason), None),
+        })
     }
 
     /// A place that was free when we looked and is taken now: whoever was quicker is looked at, and brought to what

@@ -36,6 +36,7 @@ pub use kubernetes::Lookout;
 pub use observe::View;
 pub use publish::{BusEvent, DelayedMessage};
 pub use restart::{Restarts, Rolled, Roller};
+pub use roles::TrustWritten;
 
 /// How many calls run side by side: EKS's and IAM's unpublished limits are low
 /// (assume 5 to 10 calls a second).

@@ -1,4 +1,4 @@
-//! What bears on whether service accounts with IRSA can move to Pod Identity. Reads, and nothing else.
+//! What bears on whether service accounts with IRSA can move to Pod Identity, and the annotation that lets them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,13 +6,16 @@ use podgrant_core::explain::evidence::{Pod, Read};
 use podgrant_core::explain::{LinkKind, NamedCluster, State, Target};
 use podgrant_core::migrate::{Annotated, Sight, elsewhere};
 use podgrant_core::restart::account_of;
+use podgrant_core::written::{Unwritten, Written};
 use podgrant_core::{Association, Cluster, Role, RoleArn, Workload};
 
 use crate::observe::side_by_side;
+use crate::restart::LOOKS;
 use crate::{Aws, Onlooker, Roller};
 
 impl Aws {
-    /// Every service account of a cluster that has IRSA's annotation, or those of these that have.
+    /// Every service account of a cluster that has IRSA's annotation or is known to have had it, or those of these that
+    /// have.
     ///
     /// `now` is in seconds since 1970.
     ///
@@ -22,12 +25,16 @@ impl Aws {
         &self,
         cluster: &Cluster,
         wanted: &BTreeSet<Workload>,
+        known: &[Annotated],
         roller: &Roller,
         onlooker: Option<&Onlooker>,
         now: i64,
     ) -> Read<Vec<Sight>> {
         let way = self.way_into(cluster, now).await?;
-        let mut accounts = (roller.annotated)(way.clone()).await?;
+        let accounts = (roller.annotated)(way.clone()).await?;
+        let annotated: BTreeSet<Workload> = accounts.iter().map(|account| account.workload.clone()).collect();
+        let without = known.iter().filter(|account| !annotated.contains(&account.workload)).cloned();
+        let mut accounts: Vec<Annotated> = accounts.into_iter().chain(without).collect();
         accounts.retain(|account| wanted.is_empty() || wanted.contains(&account.workload));
         if accounts.is_empty() {
             return Ok(Vec::new());
@@ -39,12 +46,14 @@ impl Aws {
             by_account.entry(account_of(pod)).or_default().push(pod.clone());
         }
         let unread = pods.err();
+        let annotated_now = &annotated;
         let seen = side_by_side(accounts, |annotated| {
             let pods = match &unread {
                 Some(why) => Err(why.clone()),
                 None => Ok(by_account.get(&annotated.workload.to_string()).cloned().unwrap_or_default()),
             };
-            self.migrating(cluster, annotated, pods, onlooker, now)
+            let is_annotated = annotated_now.contains(&annotated.workload);
+            self.migrating(cluster, (annotated, is_annotated), pods, onlooker, now)
         });
         let mut seen = seen.await;
         seen.sort_by(|one, other| one.annotated.workload.cmp(&other.annotated.workload));
@@ -54,7 +63,7 @@ impl Aws {
     async fn migrating(
         &self,
         cluster: &Cluster,
-        annotated: Annotated,
+        (annotated, is_annotated): (Annotated, bool),
         pods: Read<Vec<Pod>>,
         onlooker: Option<&Onlooker>,
         now: i64,
@@ -78,7 +87,52 @@ impl Aws {
                 _ => {}
             }
         }
-        Sight { annotated, role, standing, pods, broken, unseen, refused: Ok(Vec::new()) }
+        Sight { annotated, is_annotated, role, standing, pods, broken, unseen, refused: Ok(Vec::new()) }
+    }
+
+    /// Gives a service account another role by annotation, or none, where it has `before`, or none.
+    ///
+    /// `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// Why it was not done, or that nobody knows whether it was, in words.
+    pub async fn annotate(
+        &self,
+        cluster: &Cluster,
+        workload: &Workload,
+        (before, after): (Option<&str>, Option<&str>),
+        roller: &Roller,
+        now: i64,
+    ) -> Result<(), String> {
+        let (before, after) = (before.map(str::to_owned), after.map(str::to_owned));
+        for _ in 0..LOOKS {
+            let way = self.way_into(cluster, now).await?;
+            match (roller.annotate)(way, workload.clone(), before.clone(), after.clone()).await {
+                Ok(Written::Done(_)) => return Ok(()),
+                // It is looked at anew, and only what was meant is changed.
+                Ok(Written::Changed) => {}
+                Ok(Written::Gone) => return Err("the service account is gone".to_owned()),
+                Err(Unwritten::NotSent(why) | Unwritten::Refused(why)) => return Err(why),
+                Err(Unwritten::Unsure(why)) => return self.annotated_so(cluster, workload, after, roller, (why, now)).await,
+            }
+        }
+        Err(format!("it changed {LOOKS} times while it was looked at"))
+    }
+
+    /// Whether a service account has this annotation, after an answer was lost.
+    async fn annotated_so(
+        &self,
+        cluster: &Cluster,
+        workload: &Workload,
+        wanted: Option<String>,
+        roller: &Roller,
+        (why, now): (String, i64),
+    ) -> Result<(), String> {
+        let unsure = format!("whether its annotation was changed is not known: {why}");
+        let Ok(way) = self.way_into(cluster, now).await else { return Err(unsure) };
+        let Ok(accounts) = (roller.annotated)(way).await else { return Err(unsure) };
+        let stands = accounts.into_iter().find(|account| account.workload == *workload);
+        if stands.map(|account| account.role) == wanted { Ok(()) } else { Err(unsure) }
     }
 
     /// None where the account has no role of this very ARN.

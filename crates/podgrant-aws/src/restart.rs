@@ -10,7 +10,7 @@ use podgrant_core::explain::evidence::{Pod, Read, Times};
 use podgrant_core::explain::{LinkKind, NamedCluster, State, Target};
 use podgrant_core::migrate::Annotated;
 use podgrant_core::restart::{
-    Budget, Controller, Object, ObjectRef, Restart, Sight, Step, StepKind, Workload as Kept,
+    Budget, Controller, Object, ObjectRef, Restart, Sight, Step, StepKind, Toward, Workload as Kept,
 };
 use podgrant_core::written::{Unwritten, Written};
 use podgrant_core::{Association, Cluster, ClusterId, Workload};
@@ -24,12 +24,15 @@ type Objects = dyn Fn(KubernetesAccess, BTreeSet<ObjectRef>) -> BoxFuture<'stati
     + Send
     + Sync;
 type Budgets = dyn Fn(KubernetesAccess, String) -> BoxFuture<'static, Read<Vec<Budget>>> + Send + Sync;
+type Annotate = dyn Fn(KubernetesAccess, Workload, Option<String>, Option<String>) -> BoxFuture<'static, Result<Written, Unwritten>>
+    + Send
+    + Sync;
 type Roll = dyn Fn(KubernetesAccess, ObjectRef, String, String) -> BoxFuture<'static, Result<Written, Unwritten>>
     + Send
     + Sync;
 
-/// How often a workload that changes while it is rolled is looked at anew: its status does, with each of its pods.
-const LOOKS: usize = 5;
+/// How often what changes while it is written is looked at anew: a workload's status does, with each of its pods.
+pub(crate) const LOOKS: usize = 5;
 
 /// Looks for what is to be moved or made anew in clusters, and has pods made anew. Commands are given it by their main; no
 /// function is.
@@ -40,11 +43,13 @@ pub struct Roller {
     objects: Arc<Objects>,
     budgets: Arc<Budgets>,
     roll: Arc<Roll>,
+    pub(crate) annotate: Arc<Annotate>,
 }
 
 impl Roller {
     /// `annotated` lists the service accounts with IRSA's annotation, `pods` those of service accounts (`namespace/name`), `objects` reads what keeps them, `budgets` a namespace's
-    /// disruption budgets. `roll` rolls a workload with this moment, where it is still of this resource version.
+    /// disruption budgets. `roll` rolls a workload with this moment, where it is still of this resource version. `annotate` gives
+    /// a service account another role by annotation, or none, where it has this one, or none.
     pub fn new(
         annotated: impl Fn(KubernetesAccess) -> BoxFuture<'static, Read<Vec<Annotated>>> + Send + Sync + 'static,
         pods: impl Fn(KubernetesAccess, BTreeSet<String>) -> BoxFuture<'static, Read<Vec<Pod>>>
@@ -71,6 +76,15 @@ impl Roller {
         + Send
         + Sync
         + 'static,
+        annotate: impl Fn(
+            KubernetesAccess,
+            Workload,
+            Option<String>,
+            Option<String>,
+        ) -> BoxFuture<'static, Result<Written, Unwritten>>
+        + Send
+        + Sync
+        + 'static,
     ) -> Self {
         Self {
             annotated: Arc::new(annotated),
@@ -78,6 +92,7 @@ impl Roller {
             objects: Arc::new(objects),
             budgets: Arc::new(budgets),
             roll: Arc::new(roll),
+            annotate: Arc::new(annotate),
         }
     }
 }
@@ -188,7 +203,11 @@ impl Aws {
             {
                 return Rolled::Done(controller.generation);
             }
-            let sight = match self.sight(cluster, Some(&account), roller, onlooker, now).await {
+            let sight = match shown.toward {
+                Toward::PodIdentity => self.sight(cluster, Some(&account), roller, onlooker, now).await,
+                Toward::Irsa => self.sight_back(cluster, &account, roller, now).await,
+            };
+            let sight = match sight {
                 Ok(sight) => sight,
                 Err(why) => return unsure.map_or(Rolled::Failed(why), Rolled::Unsure),
             };
@@ -264,23 +283,57 @@ impl Aws {
             sight.times.insert(account.clone(), times);
             sight.broken.extend(broken.map(|why| (account, why)));
         }
-        loop {
-            let unasked = sight.unasked();
-            if unasked.is_empty() {
-                break;
-            }
-            let mut found = (roller.objects)(way.clone(), unasked.clone()).await;
-            // What was asked for is answered, or the loop would not end.
-            sight.objects.extend(unasked.into_iter().map(|object| {
-                let answer = found.remove(&object).unwrap_or_else(|| Err("it was not answered".to_owned()));
-                (object, answer)
-            }));
+        complete(&mut sight, &way, roller).await;
+        Ok(sight)
+    }
+
+    /// Every workload of a service account with pods that have Pod Identity's variables, and should have the annotation's.
+    ///
+    /// `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// The cluster does not tell its pods, and why.
+    pub async fn restarts_back(
+        &self,
+        cluster: &Cluster,
+        workload: &Workload,
+        roller: &Roller,
+        now: i64,
+    ) -> Read<Vec<Restart>> {
+        self.pods_back(cluster, workload, roller, now).await.map(|sight| sight.restarts())
+    }
+
+    /// The same right before pods are made anew: as long as an association stands they would be no other.
+    async fn sight_back(
+        &self,
+        cluster: &Cluster,
+        workload: &Workload,
+        roller: &Roller,
+        now: i64,
+    ) -> Read<Sight> {
+        let listed = self.list_associations(&cluster.id, Some(workload)).await;
+        let mut sight = self.pods_back(cluster, workload, roller, now).await?;
+        if let Some(standing) = listed.map_err(|error| error.to_string())?.first() {
+            sight.broken.insert(workload.to_string(), format!("association {} stands", standing.id));
         }
-        let budgets = side_by_side(sight.namespaces(), |namespace| {
-            let asked = (roller.budgets)(way.clone(), namespace.clone());
-            async move { (namespace, asked.await) }
-        });
-        sight.budgets.extend(budgets.await);
+        let annotated = (roller.annotated)(self.way_into(cluster, now).await?).await?;
+        if !annotated.iter().any(|account| account.workload == *workload) {
+            sight.broken.insert(workload.to_string(), "its service account has no annotation".to_owned());
+        }
+        Ok(sight)
+    }
+
+    async fn pods_back(
+        &self,
+        cluster: &Cluster,
+        workload: &Workload,
+        roller: &Roller,
+        now: i64,
+    ) -> Read<Sight> {
+        let way = self.way_into(cluster, now).await?;
+        let pods = (roller.pods)(way.clone(), [workload.to_string()].into()).await?;
+        let mut sight = Sight { toward: Toward::Irsa, pods, ..Sight::default() };
+        complete(&mut sight, &way, roller).await;
         Ok(sight)
     }
 
@@ -312,6 +365,27 @@ impl Aws {
         let mut links = explained.chains.into_iter().flat_map(|chain| chain.links);
         links.find(|link| link.state == State::Broken && decides.contains(&link.kind)).map(|link| link.told)
     }
+}
+
+/// Reads who makes pods anew that lack something, and what holds that back.
+async fn complete(sight: &mut Sight, way: &KubernetesAccess, roller: &Roller) {
+    loop {
+        let unasked = sight.unasked();
+        if unasked.is_empty() {
+            break;
+        }
+        let mut found = (roller.objects)(way.clone(), unasked.clone()).await;
+        // What was asked for is answered, or the loop would not end.
+        sight.objects.extend(unasked.into_iter().map(|object| {
+            let answer = found.remove(&object).unwrap_or_else(|| Err("it was not answered".to_owned()));
+            (object, answer)
+        }));
+    }
+    let budgets = side_by_side(sight.namespaces(), |namespace| {
+        let asked = (roller.budgets)(way.clone(), namespace.clone());
+        async move { (namespace, asked.await) }
+    });
+    sight.budgets.extend(budgets.await);
 }
 
 /// Why nobody looks into a cluster.

@@ -6,9 +6,19 @@ use aws_sdk_iam::types::{EntityType, RoleDetail, RoleLastUsed, Tag};
 use percent_encoding::percent_decode_str;
 use podgrant_core::orphan::{RoleInventory, RoleSettings};
 use podgrant_core::powers::aws_managed;
-use podgrant_core::{Powers, Role, RoleArn};
+use podgrant_core::{Powers, Role, RoleArn, RoleId};
 
 use crate::{Aws, AwsError, Meaning};
+
+/// What came of a trust policy that was to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TrustWritten {
+    Done,
+    /// Not done: the role is gone, or was made again; in words.
+    Gone(String),
+    /// Not done: the role has another by now; in words.
+    Changed(String),
+}
 
 impl Aws {
     /// One role, by name. `None` where IAM says that there is none.
@@ -44,6 +54,34 @@ impl Aws {
             untagged.map_err(|error| AwsError::of("iam:UntagRole", name, error))?;
         }
         Ok(())
+    }
+
+    /// Puts a trust policy in place of another, if the role still has that: IAM has no conditional write.
+    ///
+    /// # Errors
+    /// What IAM says instead.
+    pub async fn replace_trust(
+        &self,
+        role: &RoleArn,
+        id: &RoleId,
+        (before, after): (&str, &str),
+    ) -> Result<TrustWritten, AwsError> {
+        let name = role.role_name();
+        let Some(current) = self.role(name).await?.filter(|current| current.id == *id) else {
+            return Ok(TrustWritten::Gone(format!("the role {name} is gone, or was made again")));
+        };
+        if current.trust_policy != before {
+            let reason = format!("the trust policy of {name} changed since it was planned for");
+            return Ok(TrustWritten::Changed(reason));
+        }
+        self.iam
+            .update_assume_role_policy()
+            .role_name(name)
+            .policy_document(after)
+            .send()
+            .await
+            .map_err(|error| AwsError::of("iam:UpdateAssumeRolePolicy", name, error))?;
+        Ok(TrustWritten::Done)
     }
 
     async fn get_role(&self, name: &str) -> Result<Option<aws_sdk_iam::types::Role>, AwsError> {

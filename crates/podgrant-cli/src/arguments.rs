@@ -139,7 +139,8 @@ pub enum Command {
         #[command(flatten)]
         waiting: Waiting,
     },
-    /// Show which service accounts can move from IRSA to Pod Identity, in which steps, and which should stay; change nothing
+    /// Show which service accounts can move from IRSA to Pod Identity, in which steps, and which should stay; move them,
+    /// and back
     Migrate {
         /// The cluster
         #[arg(long, value_name = "[REGION/]CLUSTER")]
@@ -147,6 +148,10 @@ pub enum Command {
         /// Only these, as namespace/service-account [default: all that have IRSA's annotation]
         #[arg(value_name = "ACCOUNT", value_parser = workload)]
         accounts: Vec<Workload>,
+        #[command(flatten)]
+        migration: Migration,
+        #[command(flatten)]
+        consent: Consent,
     },
     /// Take away all that podgrant made, and nothing else: it is listed first, and goes when it was confirmed by name or
     /// number
@@ -232,6 +237,26 @@ pub struct Trial {
     /// Seconds to wait for the pod at most
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(i64).range(30..=540))]
     pub wait_limit: i64,
+}
+
+/// How far service accounts are moved; none of the three: nothing is changed.
+#[derive(Debug, Args)]
+pub struct Migration {
+    /// Ask, and move what can: role, association, pods; IRSA stays beside it
+    #[arg(long, group = "direction")]
+    pub apply: bool,
+    /// Ask, and take IRSA from what is moved: the annotation, then the role's statement
+    #[arg(long, group = "direction")]
+    pub finish: bool,
+    /// Ask, and take back what the journal says was done, in the other direction
+    #[arg(long, group = "direction")]
+    pub undo: bool,
+    /// The journal of what was there before [default: podgrant-migrate.REGION.CLUSTER.jsonl in this folder]
+    #[arg(long, value_name = "PATH")]
+    pub journal: Option<PathBuf>,
+    /// Seconds to wait at most, for each step
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub wait_limit: u32,
 }
 
 #[derive(Debug, Args)]

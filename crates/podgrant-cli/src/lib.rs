@@ -114,7 +114,9 @@ async fn with_aws<'a>(
             let target = account.as_ref().or(cluster.as_ref()).unwrap_or(&Asked::Fleet);
             restart::run(&mut session, target, *apply, consent, waiting).boxed_local()
         }
-        Command::Migrate { cluster, accounts } => migrate::run(&mut session, cluster, accounts).boxed_local(),
+        Command::Migrate { cluster, accounts, migration, consent } => {
+            migrate::run(&mut session, cluster, accounts, migration, consent).boxed_local()
+        }
         Command::Uninstall { cluster, confirm } => {
             uninstall::run(&mut session, cluster.as_ref(), confirm.as_deref()).boxed_local()
         }

@@ -44,6 +44,7 @@ async fn main() -> ExitCode {
             podgrant_kubernetes::objects,
             podgrant_kubernetes::budgets,
             podgrant_kubernetes::roll,
+            podgrant_kubernetes::annotate,
         )),
         interrupted: &is_interrupted,
         #[expect(clippy::disallowed_methods, reason = "a person asked to wait")]

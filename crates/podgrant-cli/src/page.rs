@@ -161,6 +161,7 @@ impl Page {
             section.part data-of="roles" {
                 h2 #roles { "Roles" }
                 table {
+                    colgroup { col.wider; col.wider; col.narrow; col; }
                     thead { tr { th { "role" } th { "asks for" } th { "has" } th {} } }
                     tbody {
                         @for role in &self.roles {
@@ -239,15 +240,18 @@ impl Page {
 
 impl ClusterPart {
     fn html(&self) -> Markup {
+        let much = html! { (self.access.len()) @if let Some(note) = &self.note { " · " (note) } };
         html! {
             section.part data-of=(self.cluster) {
-                h3 {
-                    (self.cluster) " "
-                    small { (self.access.len()) @if let Some(note) = &self.note { " · " (note) } }
-                }
+                h3 { (self.cluster) " " small { (much) } }
                 @if !self.access.is_empty() {
                     table {
-                        thead { tr { th { "namespace" } th { "service account" } th { "role" } th { "whose" } th {} } }
+                        colgroup { col; col; col; col.wide; col; }
+                        thead {
+                            // For paper, where it stands on each page.
+                            tr.where { th colspan="5" { (self.cluster) " " small.soft { (much) } } }
+                            tr { th { "namespace" } th { "service account" } th { "role" } th { "whose" } th {} }
+                        }
                         tbody {
                             @for access in &self.access {
                                 tr {

@@ -26,7 +26,7 @@ pub use chain::{Chain, Fault, Link, LinkKind, State};
 pub use diagnosis::{Cause, CauseKind, Diagnosis, Suspicion, diagnose};
 pub use evidence::Evidence;
 pub use fleet::{FleetEvidence, explain_fleet};
-pub use pods::explain_unseen_pod;
+pub use pods::{SETTLING, explain_unseen_pod};
 pub use target::{NamedCluster, Target};
 
 /// The whole chain of one place, each link right, broken or unknown.

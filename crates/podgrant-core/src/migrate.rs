@@ -20,11 +20,18 @@ use crate::tags::edit::{self, Edit, EditError};
 use crate::tags::{RoleTags, TagKeys};
 use crate::trust::{TrustPolicy, Use};
 
+mod back;
+mod journal;
 mod oidc;
+mod steps;
 #[cfg(test)]
 mod tests;
 
+pub use back::{Halt, back, tags_back};
+pub use journal::{Entry, Journal, JournalError, Line, Moved};
 pub use oidc::{OidcStatement, Reach, oidc_statements};
+pub use steps::{alone, has_variables};
+use steps::{annotation, restart, statement, steps};
 
 /// The annotation of a service account that names its role (EKS user guide, "Assign IAM roles to Kubernetes service
 /// accounts").
@@ -43,7 +50,7 @@ const NO_PODS: &str =
 /// The first version of Kubernetes that Pod Identity works on (EKS user guide, "EKS Pod Identity cluster versions").
 const FIRST_MINOR: u32 = 24;
 
-/// A service account with IRSA's annotation.
+/// A service account with IRSA's annotation, or one that had it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Annotated {
     pub workload: Workload,
@@ -55,6 +62,8 @@ pub struct Annotated {
 #[derive(Debug, Clone)]
 pub struct Sight {
     pub annotated: Annotated,
+    /// Whether it has the annotation now; a journal knows of others that had it.
+    pub is_annotated: bool,
     /// The role of the annotation; none where the account has none of that ARN.
     pub role: Read<Option<Role>>,
     /// What stands in its place, described.
@@ -92,6 +101,8 @@ pub enum State {
     UnderWay,
     /// Every pod has its credentials by Pod Identity; IRSA may go.
     Moved,
+    /// Nothing is left of IRSA that is its alone.
+    Finished,
 }
 
 impl State {
@@ -103,6 +114,7 @@ impl State {
             Self::ToMove => "to-move",
             Self::UnderWay => "under-way",
             Self::Moved => "moved",
+            Self::Finished => "finished",
         }
     }
 }
@@ -163,7 +175,8 @@ pub fn as_if(sight: &Sight, cluster: &Cluster, keys: &TagKeys) -> Option<Result<
     }
     let asked =
         if asks(role, cluster, &sight.annotated.workload, keys) { BTreeSet::new() } else { [place].into() };
-    Some(edit::grant(keys, &tags, None, &asked))
+    let granted = edit::grant(keys, &tags, None, &asked);
+    Some(granted.map(|edit| Edit { changes: edit::changes(&role.tags, &edit.tags), ..edit }))
 }
 
 /// What the planning rules refuse in its place, of what they say to the role's tags as they would be. What they make there
@@ -207,6 +220,11 @@ pub fn refusals(
 }
 
 impl Verdict {
+    /// The first step that is not done.
+    pub fn next(&self) -> Option<&Step> {
+        self.steps.iter().find(|step| !step.done)
+    }
+
     fn new(state: State, told: impl Into<String>, remedy: &str) -> Self {
         Self { state, told: told.into(), remedy: remedy.to_owned(), steps: Vec::new() }
     }
@@ -270,7 +288,7 @@ pub fn judge(sight: &Sight, cluster: &Cluster, keys: &TagKeys) -> Verdict {
     if let Some(verdict) = lacking(sight, refused, standing.is_some()) {
         return verdict;
     }
-    let steps = steps(role, standing.as_ref(), pods, cluster, place, keys);
+    let steps = steps(sight, (role, standing.as_ref(), pods), cluster, keys);
     let (state, told) = reached(&steps, standing.is_some(), pods);
     Verdict { state, told, remedy: String::new(), steps }
 }
@@ -304,6 +322,7 @@ fn reached(steps: &[Step], stands: bool, pods: &[Pod]) -> (State, String) {
             (State::Moved, "all its pods have Pod Identity's variables")
         }
         Some(step) if step.kind == StepKind::Restart => (State::UnderWay, "its pods are to be made anew"),
+        None => (State::Finished, "it is by Pod Identity alone"),
         _ if stands => (State::UnderWay, "its association stands before what it needs"),
         _ => (State::ToMove, "nothing is in the way"),
     };
@@ -394,7 +413,8 @@ fn chained(sight: &Sight, standing: &Association, cluster: &Cluster) -> Verdict 
             command: String::new(),
         },
     };
-    let steps = vec![restart(true, pods, cluster, workload), annotation(workload), statement];
+    let annotation = annotation(workload, sight.is_annotated);
+    let steps = vec![restart(true, pods, cluster, workload), annotation, statement];
     let (state, told) = reached(&steps, true, pods);
     let given = standing.record.as_ref().map_or("", |record| record.role_arn.as_str());
     let given = given.rsplit('/').next().unwrap_or(given);
@@ -427,121 +447,4 @@ fn asks(role: &Role, cluster: &Cluster, workload: &Workload, keys: &TagKeys) -> 
     let (tags, _) = RoleTags::parse(keys, &role.tags);
     let mut grants = tags.grants.iter();
     grants.any(|grant| grant.subject.means(workload) && grant.subject.clusters.matches(cluster))
-}
-
-/// Whether a pod was given what asks the agent.
-fn is_given(pod: &Pod) -> bool {
-    pod.has_token && pod.containers.iter().all(|container| container.has(FULL_URI)) && !is_by_irsa(pod)
-}
-
-fn steps(
-    role: &Role,
-    standing: Option<&Association>,
-    pods: &[Pod],
-    cluster: &Cluster,
-    workload: &Workload,
-    keys: &TagKeys,
-) -> Vec<Step> {
-    let name = role.arn.role_name();
-    let place = format!("{workload}@{}", cluster.id);
-    let step = |kind, done, told: String, command: String| Step { kind, done, told, caution: "", command };
-    let (tags, _) = RoleTags::parse(keys, &role.tags);
-    let trusts = trusts(role, cluster, workload, keys);
-    let mut steps = vec![step(
-        StepKind::Trust,
-        trusts || tags.manage_trust,
-        if trusts {
-            "the trust policy lets Pod Identity assume the role".to_owned()
-        } else {
-            let is_let = if tags.manage_trust { "the role lets" } else { "let" };
-            format!("{is_let} podgrant add to the trust policy what it lacks")
-        },
-        format!("aws iam tag-role --role-name {name} --tags Key={},Value=manage", keys.key("trust")),
-    )];
-    let by_others = standing.is_some_and(|standing| standing.managed().is_none());
-    let asks = asks(role, cluster, workload, keys);
-    steps.push(step(
-        StepKind::Tag,
-        asks || by_others,
-        match (asks, by_others) {
-            (true, _) => "the role's tag asks for the place".to_owned(),
-            (false, true) => "somebody else made the association: no tag is needed".to_owned(),
-            (false, false) => "ask for the place by the role's tag".to_owned(),
-        },
-        format!("podgrant grant {name} {place}"),
-    ));
-    let stands = standing.is_some() && trusts;
-    steps.push(step(
-        StepKind::Association,
-        stands,
-        if stands {
-            "the association stands, and the trust policy allows it".to_owned()
-        } else {
-            "mend the trust policy, and make the association after it".to_owned()
-        },
-        format!("podgrant apply --role {name}"),
-    ));
-    steps.push(restart(standing.is_some(), pods, cluster, workload));
-    steps.push(annotation(workload));
-    steps.push(statement(role, cluster, workload));
-    steps
-}
-
-fn restart(stands: bool, pods: &[Pod], cluster: &Cluster, workload: &Workload) -> Step {
-    let given = pods.iter().filter(|pod| is_given(pod)).count();
-    Step {
-        kind: StepKind::Restart,
-        done: stands && given == pods.len(),
-        told: format!("{given} of {} pods have Pod Identity's variables", pods.len()),
-        caution: "",
-        command: format!("podgrant restart {workload}@{} --apply --wait", cluster.id),
-    }
-}
-
-fn annotation(workload: &Workload) -> Step {
-    let told = "take the annotation out where it is written (chart, manifest), for this cluster alone, or it comes back";
-    Step {
-        kind: StepKind::Annotation,
-        done: false,
-        told: told.to_owned(),
-        caution: ANNOTATION_CAUTION,
-        command: format!(
-            "kubectl --namespace {} annotate serviceaccount {} {ANNOTATION}-",
-            workload.namespace, workload.service_account
-        ),
-    }
-}
-
-fn statement(role: &Role, cluster: &Cluster, workload: &Workload) -> Step {
-    let found = oidc_statements(&role.trust_policy, cluster.oidc_issuer.as_deref(), workload);
-    let of = |reach| {
-        let of_it = found.iter().filter(|statement| statement.reach == reach);
-        of_it.map(|statement| statement.name.as_str()).collect::<Vec<_>>()
-    };
-    let (alone, wider) = (of(Reach::Alone), of(Reach::Wider));
-    let are = |names: &[&str]| if names.len() == 1 { "it is" } else { "they are" };
-    let mut told = Vec::new();
-    if !alone.is_empty() {
-        let (names, are) = (alone.join(" and "), are(&alone));
-        told.push(format!(
-            "last, take {names} of the trust policy away: {are} for this service account alone"
-        ));
-    }
-    if !wider.is_empty() {
-        let why = match cluster.oidc_issuer {
-            Some(_) => format!("{} for others too", are(&wider)),
-            None => "the cluster tells no OIDC issuer, and whose it is can't be seen".to_owned(),
-        };
-        told.push(format!("leave {} of the trust policy: {why}", wider.join(" and ")));
-    }
-    if found.is_empty() {
-        told.push("the trust policy has no statement for it by this cluster's OIDC provider".to_owned());
-    }
-    Step {
-        kind: StepKind::Statement,
-        done: found.is_empty(),
-        told: told.join("; "),
-        caution: "",
-        command: String::new(),
-    }
 }

@@ -18,6 +18,7 @@ pub use rollout::{Budget, Controller, Counts, Expression, Progress, Selector, St
 use crate::explain::Fault;
 use crate::explain::evidence::{NodeKind, Owner, Pod, Read, Times, WEB_IDENTITY};
 use crate::explain::pods::lack;
+use crate::migrate::has_variables;
 use crate::moment::rfc3339;
 
 /// The annotation of a pod template by which `kubectl rollout restart` makes its pods anew.
@@ -40,10 +41,20 @@ pub struct Object {
     pub controller: Option<Controller>,
 }
 
+/// Whose variables pods are to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Toward {
+    #[default]
+    PodIdentity,
+    /// Those of their service account's annotation, once no association stands.
+    Irsa,
+}
+
 /// What was read of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sight {
-    /// Pods whose service accounts have associations.
+    pub toward: Toward,
+    /// Pods whose service accounts have associations, or are to be without.
     pub pods: Vec<Pod>,
     /// Those associations' times, by `namespace/account`.
     pub times: BTreeMap<String, Read<Times>>,
@@ -55,9 +66,10 @@ pub struct Sight {
     pub budgets: BTreeMap<String, Read<Vec<Budget>>>,
 }
 
-/// A workload with pods that lack Pod Identity's variables.
+/// A workload with pods that lack the variables that they should have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restart {
+    pub toward: Toward,
     pub workload: Workload,
     /// `namespace/account`.
     pub account: String,
@@ -281,7 +293,10 @@ impl Sight {
     }
 
     fn fault(&self, pod: &Pod) -> Option<Fault> {
-        lack(self.times_of(&account_of(pod)), pod)
+        match self.toward {
+            Toward::PodIdentity => lack(self.times_of(&account_of(pod)), pod),
+            Toward::Irsa => has_variables(pod).then_some(Fault::PodOlder),
+        }
     }
 
     fn times_of(&self, account: &str) -> Option<&Times> {
@@ -320,7 +335,10 @@ impl Sight {
         let lacking: Vec<(&Pod, Fault)> =
             pods.iter().filter_map(|pod| Some((*pod, self.fault(pod)?))).collect();
         let unread = unread.map(|why| format!("who makes it anew was not seen: {why}"));
-        let sure = self.no_help(&account, &lacking).or_else(|| self.timeless(&account));
+        let sure = match self.toward {
+            Toward::PodIdentity => self.no_help(&account, &lacking).or_else(|| self.timeless(&account)),
+            Toward::Irsa => None,
+        };
         let step = match (unread, sure, &workload) {
             (Some(why), ..) => Step::new(StepKind::Unknown, why, ""),
             (None, Some(step), _) => step,
@@ -338,6 +356,7 @@ impl Sight {
             Workload::Pod { .. } => None,
         };
         Restart {
+            toward: self.toward,
             why: self.why(&account, &lacking),
             workload,
             account,
@@ -429,6 +448,9 @@ impl Sight {
     }
 
     fn why(&self, account: &str, lacking: &[(&Pod, Fault)]) -> String {
+        if self.toward == Toward::Irsa {
+            return "with Pod Identity's variables".to_owned();
+        }
         let mut told = match self.times_of(account) {
             Some(times) if lacking.iter().any(|(_, fault)| *fault == Fault::PodOlder) => {
                 let is_older = |pod: &Pod| pod.created_at.is_some_and(|at| at < times.created_at);

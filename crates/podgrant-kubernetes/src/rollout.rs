@@ -149,6 +149,40 @@ pub fn roll(
     .boxed()
 }
 
+/// Gives a service account another role by annotation (IRSA), or none, where it has `before`, or none.
+pub fn annotate(
+    access: KubernetesAccess,
+    account: Workload,
+    before: Option<String>,
+    after: Option<String>,
+) -> BoxFuture<'static, Result<Written, Unwritten>> {
+    async move {
+        let look = Look { access: &access, client: connected(&access).map_err(Unwritten::NotSent)? };
+        let accounts: Api<v1::ServiceAccount> =
+            Api::namespaced(look.client.clone(), account.namespace.as_str());
+        let name = account.service_account.as_str();
+        let found = look.ask(TO_VIEW, async { if_there(accounts.get_metadata(name).await) }).await;
+        let Some(found) = found.map_err(Unwritten::NotSent)? else { return Ok(Written::Gone) };
+        let stands = found.metadata.annotations.and_then(|mut annotations| annotations.remove(ANNOTATION));
+        if stands == after {
+            return Ok(Written::Done(found.metadata.generation.unwrap_or_default()));
+        }
+        if stands != before {
+            let is = stands.map_or_else(|| "none".to_owned(), |role| format!("with {role}"));
+            return Err(Unwritten::Refused(format!("its annotation is another by now: {is}")));
+        }
+        let patch = json!({
+            "metadata": {
+                "resourceVersion": found.metadata.resource_version,
+                // Null takes it away.
+                "annotations": {ANNOTATION: after},
+            },
+        });
+        write(accounts, name, patch).await
+    }
+    .boxed()
+}
+
 /// Patches an object, and says what came of it.
 pub(crate) async fn write<K>(api: Api<K>, name: &str, patch: Value) -> Result<Written, Unwritten>
 where

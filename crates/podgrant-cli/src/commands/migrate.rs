@@ -1,25 +1,40 @@
-//! `podgrant migrate`: what could move from IRSA to Pod Identity. It shows, and changes nothing.
+//! `podgrant migrate`: what could move from IRSA to Pod Identity, and moving it, and back.
+//!
+//! Each step follows from what is seen right before it. So whatever ends it in between, run again it goes on.
 
-use std::collections::BTreeSet;
+mod back;
+mod finish;
+mod forward;
+mod journal;
 
-use podgrant_aws::View;
-use podgrant_core::migrate::{Sight, State, Verdict, as_if, judge, refusals};
+use std::collections::{BTreeMap, BTreeSet};
+
+use podgrant_aws::{Roller, View};
+use podgrant_core::migrate::{Sight, State, Step, Verdict, as_if, judge, refusals};
 use podgrant_core::{Cluster, FindingKind, Workload};
 use serde::Serialize;
 
 use super::tags::look;
-use crate::arguments::{ClusterArgument, role_name};
+use crate::arguments::{ClusterArgument, Consent, Migration, role_name};
 use crate::exit::Exit;
 use crate::problem::Problem;
 use crate::session::Session;
 use crate::shown::Shown;
 use crate::table;
 use crate::ui::{JSON_VERSION, Look};
+use journal::JournalFile;
+
+/// Seconds between two looks.
+const PAUSE: u64 = 5;
+
+const GOES_ON: &str = "run it again: it goes on where it is";
 
 #[derive(Serialize)]
 struct Shape {
     version: u32,
     cluster: String,
+    /// Whether anything was to be changed, and nobody declined.
+    applied: bool,
     accounts: Vec<AccountShape>,
 }
 
@@ -31,11 +46,14 @@ struct AccountShape {
     role: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pods: Option<usize>,
+    /// As it was before anything was changed.
     state: &'static str,
     told: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     remedy: String,
     steps: Vec<StepShape>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<OutcomeShape>,
 }
 
 #[derive(Serialize)]
@@ -49,46 +67,238 @@ struct StepShape {
     command: String,
 }
 
+#[derive(Serialize)]
+struct OutcomeShape {
+    verdict: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    remedy: String,
+}
+
+/// What was seen of a service account, and what is said of it.
+pub(super) struct Judged {
+    pub sight: Sight,
+    pub verdict: Verdict,
+}
+
+impl Judged {
+    fn workload(&self) -> &Workload {
+        &self.sight.annotated.workload
+    }
+}
+
+/// What came of a service account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum End {
+    /// IRSA may go.
+    Moved,
+    /// It is gone; or what of it is left, and why.
+    Finished(String),
+    Undone,
+    /// Not so far, and why.
+    Stopped {
+        told: String,
+        remedy: String,
+    },
+}
+
+type Ends = BTreeMap<Workload, End>;
+
+impl End {
+    fn stopped(told: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Stopped { told: told.into(), remedy: remedy.into() }
+    }
+
+    fn of(problem: Problem) -> Self {
+        Self::stopped(problem.message, problem.remedy)
+    }
+
+    fn interrupted() -> Self {
+        Self::stopped("it was interrupted", GOES_ON)
+    }
+
+    fn shape(&self) -> OutcomeShape {
+        let (verdict, reason, remedy) = match self {
+            Self::Moved => ("moved", "", ""),
+            Self::Finished(left) => ("finished", left.as_str(), ""),
+            Self::Undone => ("undone", "", ""),
+            Self::Stopped { told, remedy } => ("stopped", told.as_str(), remedy.as_str()),
+        };
+        OutcomeShape { verdict, reason: reason.to_owned(), remedy: remedy.to_owned() }
+    }
+}
+
+/// Whoever moves service accounts of a cluster.
+struct Mover<'m, 'a> {
+    session: &'m mut Session<'a>,
+    cluster: Cluster,
+    roller: Roller,
+    journal: JournalFile,
+    /// Seconds that each step is waited for at most.
+    limit: i64,
+}
+
 pub async fn run(
     session: &mut Session<'_>,
     named: &ClusterArgument,
     accounts: &[Workload],
+    migration: &Migration,
+    consent: &Consent,
 ) -> Result<Exit, Problem> {
+    let changes = migration.apply || migration.finish || migration.undo;
+    allowed(session, changes, consent)?;
     let Some(roller) = session.roller().cloned() else {
         return Err(Problem::failed("there is no way into clusters' Kubernetes APIs", ""));
     };
     let id = session.cluster(named).await?;
     let cluster = session.aws.cluster(&id).await.map_err(|error| session.problem(&error))?;
     let cluster = cluster.ok_or_else(|| Problem::failed(format!("there is no cluster {id} any more"), ""))?;
-    session.ui.progress("looking for service accounts …");
+    let journal = JournalFile::open(migration.journal.as_deref(), &id, changes)?;
+    let mut mover =
+        Mover { session, cluster, roller, journal, limit: i64::from(migration.wait_limit) };
     let wanted: BTreeSet<Workload> = accounts.iter().cloned().collect();
-    let seen = session.aws.annotated(&cluster, &wanted, &roller, session.onlooker(), session.now()).await;
-    let mut seen = seen.map_err(|why| {
-        Problem::failed(
-            format!("the service accounts of {id} can't be seen: {why}"),
-            "it needs AmazonEKSViewPolicy there, and a way to the cluster's endpoint",
-        )
-    })?;
-    for sight in &mut seen {
-        session.ui.progress(&format!("looking at {} …", sight.annotated.workload));
-        sight.refused = refused(session, sight, &cluster).await;
+    if migration.undo {
+        return back::run(&mut mover, &wanted, consent).await;
     }
-    let judged: Vec<(Sight, Verdict)> = seen
-        .into_iter()
-        .map(|sight| {
-            let verdict = judge(&sight, &cluster, session.aws.keys());
-            (sight, verdict)
-        })
-        .collect();
-    show(session, &judged);
-    for missing in
-        wanted.iter().filter(|wanted| !judged.iter().any(|(sight, _)| sight.annotated.workload == **wanted))
-    {
-        session.ui.show(&format!("{missing} has no annotation of IRSA, or is not there."));
+    let judged = mover.look(&wanted).await?;
+    show(mover.session, &judged);
+    for missing in wanted.iter().filter(|wanted| !judged.iter().any(|one| one.workload() == *wanted)) {
+        mover.session.ui.show(&format!("{missing} has no annotation of IRSA, or is not there."));
     }
-    let accounts = judged.iter().map(|(sight, verdict)| AccountShape::of(sight, verdict)).collect();
-    session.ui.json(&Shape { version: JSON_VERSION, cluster: id.to_string(), accounts });
-    Ok(exit(&judged))
+    if migration.apply {
+        forward::run(&mut mover, &judged, consent).await
+    } else if migration.finish {
+        finish::run(&mut mover, &judged, &wanted, consent).await
+    } else {
+        mover.session.ui.show("Nothing was changed.");
+        mover.put_out(&judged, &[], None);
+        Ok(exit_of_look(&judged))
+    }
+}
+
+/// Before anything is asked.
+fn allowed(session: &Session<'_>, changes: bool, consent: &Consent) -> Result<(), Problem> {
+    if !changes && consent.yes {
+        return Err(Problem::usage("--yes is about --apply, --finish and --undo, and none is there", ""));
+    }
+    if changes && session.config.dry_run {
+        return Err(Problem::usage("PODGRANT_DRY_RUN is on, and forbids it", "unset it, or only look"));
+    }
+    if changes && !consent.yes && !session.ui.can_ask() {
+        return Err(Problem::usage(
+            "it asks before it changes anything, and there is nobody to ask",
+            "run it on a terminal, or with --yes",
+        ));
+    }
+    Ok(())
+}
+
+impl Mover<'_, '_> {
+    /// Looks at these, or at all, and says what is so of each.
+    async fn look(&mut self, wanted: &BTreeSet<Workload>) -> Result<Vec<Judged>, Problem> {
+        let session = &mut *self.session;
+        session.ui.progress("looking at service accounts …");
+        let known = self.journal.known();
+        let (onlooker, now) = (session.onlooker(), session.now());
+        let seen =
+            session.aws.annotated(&self.cluster, wanted, &known, &self.roller, onlooker, now).await;
+        let seen = seen.map_err(|why| {
+            Problem::failed(
+                format!("the service accounts of {} can't be seen: {why}", self.cluster.id),
+                "it needs AmazonEKSViewPolicy there, and a way to the cluster's endpoint",
+            )
+        })?;
+        let mut judged = Vec::new();
+        for mut sight in seen {
+            session.ui.progress(&format!("looking at {} …", sight.annotated.workload));
+            sight.refused = refused(session, &sight, &self.cluster).await;
+            let verdict = judge(&sight, &self.cluster, session.aws.keys());
+            judged.push(Judged { sight, verdict });
+        }
+        Ok(judged)
+    }
+
+    /// Looks at one.
+    async fn look_at(&mut self, workload: &Workload) -> Result<Judged, End> {
+        let judged = self.look(&[workload.clone()].into()).await.map_err(End::of)?;
+        let gone = || End::stopped("it has no annotation of IRSA, or is not there", "");
+        judged.into_iter().next().ok_or_else(gone)
+    }
+
+    /// Asks, and says so if it is declined.
+    fn is_agreed(&mut self, question: &str, consent: &Consent) -> bool {
+        let agreed = consent.yes || self.session.ui.agrees(question);
+        if agreed {
+            let noted = format!("What was there before is noted in {}.", self.journal.path().display());
+            self.session.ui.say(&noted);
+            // From here on Ctrl-C is heeded between two calls.
+            self.session.is_interrupted();
+        } else {
+            self.session.ui.say("Nothing was changed.");
+        }
+        agreed
+    }
+
+    fn tell(&mut self, workload: &Workload, end: &End) {
+        let (look, word, told) = match end {
+            End::Moved => (Look::Green, "moved", ""),
+            End::Finished(left) => (Look::Green, "finished", left.as_str()),
+            End::Undone => (Look::Green, "back with IRSA", ""),
+            End::Stopped { told, .. } => (Look::Red, "stopped", told.as_str()),
+        };
+        let why = if told.is_empty() { String::new() } else { format!(": {told}") };
+        let line = self.session.ui.look(look, &format!("{workload} => {word}{why}"));
+        self.session.ui.show(&line);
+        if let End::Stopped { remedy, .. } = end
+            && !remedy.is_empty()
+        {
+            self.session.ui.show(&format!("  → {remedy}"));
+        }
+    }
+
+    /// Waits until this moment; not where it is interrupted.
+    async fn wait_until(&mut self, moment: i64, what: &str) {
+        while self.session.now() < moment && !self.session.is_interrupted() {
+            self.session.ui.progress(what);
+            self.session.pause(PAUSE).await;
+        }
+    }
+
+    fn sum_up(&mut self, ends: &Ends, next: &str) {
+        let count = |is: fn(&End) -> bool| ends.values().filter(|end| is(end)).count();
+        let done = [
+            (count(|end| matches!(end, End::Moved)), "moved"),
+            (count(|end| matches!(end, End::Finished(_))), "finished"),
+            (count(|end| matches!(end, End::Undone)), "back with IRSA"),
+            (count(|end| matches!(end, End::Stopped { .. })), "stopped"),
+        ];
+        let told: Vec<String> =
+            done.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+        self.session.ui.show("");
+        self.session.ui.show(&format!("{}.", told.join(", ")));
+        if ends.values().any(|end| !matches!(end, End::Stopped { .. })) && !next.is_empty() {
+            self.session.ui.show(next);
+        }
+    }
+
+    /// `steps`: of each, where they are not its verdict's.
+    fn put_out(&mut self, judged: &[Judged], steps: &[Vec<Step>], ends: Option<&Ends>) {
+        let accounts = judged.iter().enumerate().map(|(number, one)| {
+            let steps = steps.get(number).unwrap_or(&one.verdict.steps);
+            AccountShape {
+                outcome: ends.and_then(|ends| ends.get(one.workload())).map(End::shape),
+                ..AccountShape::of(one, steps)
+            }
+        });
+        let shape = Shape {
+            version: JSON_VERSION,
+            cluster: self.cluster.id.to_string(),
+            applied: ends.is_some(),
+            accounts: accounts.collect(),
+        };
+        self.session.ui.json(&shape);
+    }
 }
 
 /// What the planning rules would refuse, were the role's tags as they are to be.
@@ -97,6 +307,10 @@ async fn refused(
     sight: &Sight,
     cluster: &Cluster,
 ) -> Result<Vec<(FindingKind, String)>, String> {
+    // What stands is refused nothing.
+    if matches!(sight.standing, Ok(Some(_))) {
+        return Ok(Vec::new());
+    }
     let Some(edit) = as_if(sight, cluster, session.aws.keys()) else { return Ok(Vec::new()) };
     let edit = match edit {
         Ok(edit) => edit,
@@ -111,14 +325,14 @@ async fn refused(
     Ok(refusals(&shown.plan, sight, cluster, &session.config.guardrails))
 }
 
-fn show(session: &mut Session<'_>, judged: &[(Sight, Verdict)]) {
+fn show(session: &mut Session<'_>, judged: &[Judged]) {
     if judged.is_empty() {
         session.ui.show("No service account that was looked at has IRSA's annotation.");
         return;
     }
     let rows: Vec<[String; 5]> = judged
         .iter()
-        .map(|(sight, verdict)| {
+        .map(|Judged { sight, verdict }| {
             [
                 sight.annotated.workload.to_string(),
                 role_name(&sight.annotated.role).to_owned(),
@@ -129,12 +343,13 @@ fn show(session: &mut Session<'_>, judged: &[(Sight, Verdict)]) {
         })
         .collect();
     table::show(&mut session.ui, ["SERVICE ACCOUNT", "ROLE", "PODS", "STATE", "WHY"], &rows);
-    for (sight, verdict) in judged {
+    for one in judged {
+        let verdict = &one.verdict;
         if verdict.steps.is_empty() && verdict.remedy.is_empty() {
             continue;
         }
         session.ui.show("");
-        let heading = session.ui.look(Look::Bold, &sight.annotated.workload.to_string());
+        let heading = session.ui.look(Look::Bold, &one.workload().to_string());
         session.ui.show(&heading);
         if !verdict.remedy.is_empty() {
             session.ui.show(&format!("  → {}", verdict.remedy));
@@ -148,9 +363,13 @@ fn show(session: &mut Session<'_>, judged: &[(Sight, Verdict)]) {
             }
         }
     }
-    let count = |state| judged.iter().filter(|(_, verdict)| verdict.state == state).count();
+    let count = |state| judged.iter().filter(|one| one.verdict.state == state).count();
+    let finished = match count(State::Finished) {
+        0 => String::new(),
+        finished => format!(", {finished} finished"),
+    };
     let line = format!(
-        "{} to move, {} under way, {} moved, {} to mend first, {} that stay, {} unknown. Nothing was changed.",
+        "{} to move, {} under way, {} moved{finished}, {} to mend first, {} that stay, {} unknown.",
         count(State::ToMove),
         count(State::UnderWay),
         count(State::Moved),
@@ -163,8 +382,8 @@ fn show(session: &mut Session<'_>, judged: &[(Sight, Verdict)]) {
 }
 
 impl AccountShape {
-    fn of(sight: &Sight, verdict: &Verdict) -> Self {
-        let steps = verdict.steps.iter().map(|step| StepShape {
+    fn of(Judged { sight, verdict }: &Judged, steps: &[Step]) -> Self {
+        let steps = steps.iter().map(|step| StepShape {
             step: step.kind.as_str(),
             done: step.done,
             told: step.told.clone(),
@@ -179,17 +398,33 @@ impl AccountShape {
             told: verdict.told.clone(),
             remedy: verdict.remedy.clone(),
             steps: steps.collect(),
+            outcome: None,
         }
     }
 }
 
-fn exit(judged: &[(Sight, Verdict)]) -> Exit {
-    let has = |states: &[State]| judged.iter().any(|(_, verdict)| states.contains(&verdict.state));
+fn exit_of_look(judged: &[Judged]) -> Exit {
+    let has = |states: &[State]| judged.iter().any(|one| states.contains(&one.verdict.state));
     if has(&[State::Unknown]) {
         Exit::InPart
     } else if has(&[State::ToMove, State::UnderWay, State::Moved, State::MendFirst]) {
         Exit::Found
     } else {
         Exit::Done
+    }
+}
+
+/// Where there was nothing to do.
+fn exit_of_nothing(judged: &[Judged]) -> Exit {
+    let left = judged.iter().any(|one| matches!(one.verdict.state, State::Unknown | State::MendFirst));
+    if left { Exit::InPart } else { Exit::Done }
+}
+
+fn exit(ends: &Ends) -> Exit {
+    let stopped = ends.values().filter(|end| matches!(end, End::Stopped { .. })).count();
+    match stopped {
+        0 => Exit::Done,
+        all if all == ends.len() => Exit::Failed,
+        _ => Exit::InPart,
     }
 }

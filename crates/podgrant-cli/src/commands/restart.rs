@@ -66,7 +66,7 @@ struct UnreadShape {
 
 /// What came of one workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     Rolling(i64),
     RolledOut,
     /// Rolled out, and its pods are no better.
@@ -90,7 +90,7 @@ impl Outcome {
         }
     }
 
-    fn reason(&self) -> String {
+    pub(super) fn reason(&self) -> String {
         match self {
             Self::HeldBack(why) | Self::Failed(why) | Self::Unsure(why) => why.clone(),
             Self::StillLacking(pods) => {
@@ -105,7 +105,7 @@ impl Outcome {
     }
 }
 
-type Outcomes = BTreeMap<(ClusterId, Workload), Outcome>;
+pub(super) type Outcomes = BTreeMap<(ClusterId, Workload), Outcome>;
 
 pub async fn run(
     session: &mut Session<'_>,
@@ -236,7 +236,7 @@ fn show(session: &mut Session<'_>, found: &Restarts) {
 }
 
 /// One after another: what the first takes of a disruption budget the next must see.
-async fn roll(
+pub(super) async fn roll(
     session: &mut Session<'_>,
     roller: &Roller,
     rolls: &[(&Cluster, &Restart)],
@@ -272,7 +272,7 @@ fn told(session: &mut Session<'_>, cluster: &ClusterId, workload: &Workload, out
 }
 
 /// Looks until every rolling update is over, and tells how far they are whenever that changes.
-async fn wait(
+pub(super) async fn wait(
     session: &mut Session<'_>,
     roller: &Roller,
     rolls: &[(&Cluster, &Restart)],

@@ -123,7 +123,7 @@ pub async fn write(
             session.ui.json(&shape);
             return Ok(Exit::Declined);
         }
-        edited.write(session).await?;
+        write_tags(session, &edited.role, &edited.edit).await?;
         shape.written = true;
         session.ui.show(&format!("The tags of {name} are written."));
     }
@@ -153,7 +153,7 @@ async fn wait(session: &mut Session<'_>, edited: &Edited, limit: i64) -> Result<
     let began = session.now();
     let mut told = String::new();
     loop {
-        let news = edited.news();
+        let news = news(&edited.edit);
         let pass = look(session, View::Role { name: edited.role.arn.role_name().to_owned(), news }).await?;
         let shown = Shown::of_pass(&pass);
         // What else is to be done for the role is not waited for.
@@ -188,18 +188,9 @@ impl Edited {
         let heading = format!("Role {}", self.role.arn.role_name());
         let heading = session.ui.look(Look::Bold, &heading);
         session.ui.show(&heading);
-        for TagChange { key, before, after } in &self.edit.changes {
-            let mut line = |sign: char, value: &str| {
-                let line = format!("{sign} {key} = {value}");
-                let line = session.ui.look(Look::of_sign(&line), &line);
-                session.ui.show(&format!("  {line}"));
-            };
-            if let Some(before) = before {
-                line('-', before);
-            }
-            if let Some(after) = after {
-                line('+', after);
-            }
+        for line in tag_lines(&self.edit) {
+            let line = session.ui.look(Look::of_sign(&line), &line);
+            session.ui.show(&format!("  {line}"));
         }
         for SubjectShape { subject, already, clusters } in subjects {
             let already = if *already { format!(" {};", self.already) } else { String::new() };
@@ -221,35 +212,46 @@ impl Edited {
             clusters: meant.map(ClusterId::to_string).collect(),
         }
     }
+}
 
-    /// What whoever reads the role must see before it is as it was written.
-    fn news(&self) -> RoleNews {
-        RoleNews { tags_set: self.set(), tags_removed: self.removed(), trust_policy: None }
+/// Writes tags, if the role is still as it was when they were shown: IAM has no conditional write.
+pub(super) async fn write_tags(session: &Session<'_>, role: &Role, edit: &Edit) -> Result<(), Problem> {
+    let name = role.arn.role_name();
+    let current = session.aws.role(name).await.map_err(|error| session.problem(&error))?;
+    if !current.is_some_and(|now| now.id == role.id && now.tags == role.tags) {
+        return Err(Problem::failed(
+            format!("the role {name} changed since it was shown, and nothing was written"),
+            "run it again",
+        ));
     }
+    let written = session.aws.tag_role(name, &set(edit), &removed(edit)).await;
+    written.map_err(|error| session.problem(&error))
+}
 
-    fn set(&self) -> BTreeMap<String, String> {
-        let changes = self.edit.changes.iter();
-        changes.filter_map(|change| Some((change.key.clone(), change.after.clone()?))).collect()
-    }
+/// The diff of tags, as lines.
+pub(super) fn tag_lines(edit: &Edit) -> Vec<String> {
+    let lines = edit.changes.iter().flat_map(|TagChange { key, before, after }| {
+        let line = |sign: char, value: &Option<String>| {
+            value.as_ref().map(|value| format!("{sign} {key} = {value}"))
+        };
+        [line('-', before), line('+', after)]
+    });
+    lines.flatten().collect()
+}
 
-    fn removed(&self) -> BTreeSet<String> {
-        let gone = self.edit.changes.iter().filter(|change| change.after.is_none());
-        gone.map(|change| change.key.clone()).collect()
-    }
+/// What whoever reads the role must see before it is as it was written.
+pub(super) fn news(edit: &Edit) -> RoleNews {
+    RoleNews { tags_set: set(edit), tags_removed: removed(edit), trust_policy: None }
+}
 
-    /// Writes the tags, if the role is still as it was when they were shown: IAM has no conditional write.
-    async fn write(&self, session: &Session<'_>) -> Result<(), Problem> {
-        let name = self.role.arn.role_name();
-        let current = session.aws.role(name).await.map_err(|error| session.problem(&error))?;
-        if !current.is_some_and(|now| now.id == self.role.id && now.tags == self.role.tags) {
-            return Err(Problem::failed(
-                format!("the role {name} changed since it was shown, and nothing was written"),
-                "run it again",
-            ));
-        }
-        let written = session.aws.tag_role(name, &self.set(), &self.removed()).await;
-        written.map_err(|error| session.problem(&error))
-    }
+fn set(edit: &Edit) -> BTreeMap<String, String> {
+    let changes = edit.changes.iter();
+    changes.filter_map(|change| Some((change.key.clone(), change.after.clone()?))).collect()
+}
+
+fn removed(edit: &Edit) -> BTreeSet<String> {
+    let gone = edit.changes.iter().filter(|change| change.after.is_none());
+    gone.map(|change| change.key.clone()).collect()
 }
 
 impl TagShape {

@@ -3,7 +3,7 @@ const input = filter.querySelector("input");
 const output = filter.querySelector("output");
 const parts = [...document.querySelectorAll(".part")].map((part) => ({
   part,
-  rows: [...part.querySelectorAll("tbody tr, li")].map((row) => {
+  rows: [...part.querySelectorAll("tbody tr, li, h3:last-child")].map((row) => {
     const shown = [...row.children].map((cell) => `${cell.textContent} ${cell.title}`);
     return { row, text: `${part.dataset.of} ${shown.join(" ")}`.toLowerCase() };
   }),
@@ -21,6 +21,7 @@ const apply = () => {
     part.hidden = here === 0 && words.length > 0;
     shown += here;
   }
+  output.dataset.by = input.value.trim();
   output.textContent = words.length > 0 ? `${shown} shown` : "";
 };
 let waiting;

@@ -19,7 +19,7 @@ const AGENT_URIS: [&str; 2] =
 
 /// For how long a new association may not be known everywhere: EKS says "several seconds" (EKS API reference,
 /// CreatePodIdentityAssociation); this is generous.
-pub(super) const SETTLING: i64 = 60;
+pub const SETTLING: i64 = 60;
 
 /// How many pods a line names.
 const NAMED: usize = 5;

@@ -7,6 +7,8 @@ use crate::names::Workload;
 /// One that lets a service account in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OidcStatement {
+    /// Counted from 1.
+    pub number: usize,
     /// Its Sid, or its number.
     pub name: String,
     pub reach: Reach,
@@ -31,7 +33,8 @@ pub fn oidc_statements(policy: &str, issuer: Option<&str>, workload: &Workload) 
     let found = statements.iter().zip(1..).filter_map(|(statement, number)| {
         let reach = reach(statement, provider, workload)?;
         let sid = statement.get("Sid").and_then(Value::as_str).filter(|sid| !sid.is_empty());
-        Some(OidcStatement { name: sid.map_or_else(|| format!("statement {number}"), str::to_owned), reach })
+        let name = sid.map_or_else(|| format!("statement {number}"), str::to_owned);
+        Some(OidcStatement { number, name, reach })
     });
     found.collect()
 }
@@ -40,7 +43,8 @@ fn reach(statement: &Value, provider: Option<&str>, workload: &Workload) -> Opti
     if statement.get("Effect").and_then(Value::as_str) != Some("Allow") {
         return None;
     }
-    let federated = many(statement.get("Principal")?.get("Federated"));
+    let principal = statement.get("Principal")?;
+    let federated = many(principal.get("Federated"));
     let is_meant = |principal: &Value| {
         principal
             .as_str()
@@ -83,7 +87,8 @@ fn reach(statement: &Value, provider: Option<&str>, workload: &Workload) -> Opti
     }
     let is_plain = is_exact || (is_like && *values == [wanted.as_str()]);
     // The same service account of another cluster is another.
-    let is_alone = provider.is_some() && is_plain && *values == [wanted.as_str()] && federated.len() == 1;
+    let lets_in_one = federated.len() == 1 && principal.as_object().is_some_and(|kinds| kinds.len() == 1);
+    let is_alone = provider.is_some() && is_plain && *values == [wanted.as_str()] && lets_in_one;
     Some(if is_alone { Reach::Alone } else { Reach::Wider })
 }
 

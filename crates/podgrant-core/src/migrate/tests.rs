@@ -56,6 +56,7 @@ fn row() -> Row {
     };
     let sight = Sight {
         annotated: Annotated { workload: workload(), role: payments().arn.to_string() },
+        is_annotated: true,
         role: Ok(Some(payments())),
         standing: Ok(None),
         pods: Ok(vec![pod.clone(), pod]),

@@ -210,16 +210,21 @@ fn edit(
     after: BTreeMap<String, String>,
     already: BTreeSet<Subject>,
 ) -> Edit {
+    let changes = changes(before, &after);
+    Edit { tags: after, changes, already }
+}
+
+/// How tags come to be others, in the order of their keys.
+pub fn changes(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<TagChange> {
     let all: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let changed = all.into_iter().filter(|key| before.get(*key) != after.get(*key));
-    let changes = changed
+    changed
         .map(|key| TagChange {
             key: key.clone(),
             before: before.get(key).cloned(),
             after: after.get(key).cloned(),
         })
-        .collect();
-    Edit { tags: after, changes, already }
+        .collect()
 }
 
 #[cfg(test)]

@@ -102,29 +102,47 @@ pub fn withdrawn(policy: &str) -> Result<Option<String>, String> {
     if !one_or_many(parsed.get("Statement")).into_iter().any(is_ours) {
         return Ok(None);
     }
+    Document::read(policy)?.without(|_, statement| is_ours(statement)).map(Some)
+}
+
+/// The policy without the statements of these numbers, counted from 1, and all else to the letter.
+///
+/// # Errors
+/// Why the policy is not to be touched.
+pub fn without(policy: &str, numbers: &BTreeSet<usize>) -> Result<String, String> {
+    Document::read(policy)?.without(|number, _| numbers.contains(&number))
+}
+
+/// The statements of these numbers, counted from 1, as they are written.
+///
+/// # Errors
+/// Why the policy is not to be touched.
+pub fn statements_of(policy: &str, numbers: &BTreeSet<usize>) -> Result<Vec<String>, String> {
     let document = Document::read(policy)?;
-    let slices = document.places.windows(2).map(|pair| match pair {
-        [one, next] => policy.get(one.end..next.start).unwrap_or(","),
-        _ => ",",
-    });
-    let mut text = String::with_capacity(policy.len());
-    let (first, last) = (document.places.first(), document.places.last());
-    text.push_str(first.and_then(|first| policy.get(..first.start)).unwrap_or_default());
-    let mut kept = 0;
-    // Each with what stands between it and the one before it.
-    for (separator, (statement, value)) in std::iter::once("").chain(slices).zip(&document.statements) {
-        if !is_ours(value) {
-            text.push_str(if kept == 0 { "" } else { separator });
-            text.push_str(statement);
-            kept += 1;
+    let numbered = document.statements.iter().zip(1..).filter(|(_, number)| numbers.contains(number));
+    Ok(numbered.map(|((text, _), _)| (*text).to_owned()).collect())
+}
+
+/// The policy with these statements too, behind its own; `None` where it has all of them.
+///
+/// # Errors
+/// Why the policy is not to be touched, or which of them is no statement.
+pub fn with_also(policy: &str, statements: &[String]) -> Result<Option<String>, String> {
+    let document = Document::read(policy)?;
+    let mut missing: Vec<&str> = Vec::new();
+    for text in statements {
+        let value: Value =
+            serde_json::from_str(text).map_err(|error| format!("what is to be added is not JSON ({error})"))?;
+        understand(&value).map_err(|problem| format!("what is to be added {problem}"))?;
+        if !document.statements.iter().any(|(_, stands)| *stands == value) {
+            missing.push(text);
         }
     }
-    text.push_str(last.and_then(|last| policy.get(last.end..)).unwrap_or_default());
-    // A policy has one statement or more (IAM user guide, "Grammar of the IAM JSON policy language").
-    if kept == 0 {
-        return Err("no other statement is in it, and IAM takes no policy without any".to_owned());
+    if missing.is_empty() {
+        return Ok(None);
     }
-    Ok(Some(text))
+    let kept = document.statements.iter().map(|(text, _)| *text);
+    Ok(Some(document.with_statements(kept.chain(missing))))
 }
 
 /// Whether two policies differ in statements of ours alone.
@@ -415,9 +433,41 @@ impl<'a> Document<'a> {
                 statements.push(written(number, conditions));
             }
         }
+        self.with_statements(statements.iter().map(String::as_str))
+    }
+
+    /// The text with these statements in place of its own.
+    fn with_statements<'s>(&self, statements: impl Iterator<Item = &'s str>) -> String {
         let (before, after) =
             (self.text.get(..self.place.start).unwrap_or(""), self.text.get(self.place.end..).unwrap_or(""));
-        format!("{before}[{}]{after}", statements.join(","))
+        format!("{before}[{}]{after}", statements.collect::<Vec<_>>().join(","))
+    }
+
+    /// The text without the statements that go, by number from 1 and what they say.
+    fn without(&self, goes: impl Fn(usize, &Value) -> bool) -> Result<String, String> {
+        let separators = self.places.windows(2).map(|pair| match pair {
+            [one, next] => self.text.get(one.end..next.start).unwrap_or(","),
+            _ => ",",
+        });
+        let mut text = String::with_capacity(self.text.len());
+        let (first, last) = (self.places.first(), self.places.last());
+        text.push_str(first.and_then(|first| self.text.get(..first.start)).unwrap_or_default());
+        let mut kept = 0;
+        // Each with what stands between it and the one before it.
+        let separated = std::iter::once("").chain(separators).zip(&self.statements);
+        for ((separator, (statement, value)), number) in separated.zip(1..) {
+            if !goes(number, value) {
+                text.push_str(if kept == 0 { "" } else { separator });
+                text.push_str(statement);
+                kept += 1;
+            }
+        }
+        text.push_str(last.and_then(|last| self.text.get(last.end..)).unwrap_or_default());
+        // A policy has one statement or more (IAM user guide, "Grammar of the IAM JSON policy language").
+        if kept == 0 {
+            return Err("no other statement is in it, and IAM takes no policy without any".to_owned());
+        }
+        Ok(text)
     }
 }
 

@@ -1,0 +1,405 @@
+//! From IRSA to Pod Identity, up to where IRSA is no longer needed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use podgrant_aws::{Restarts, View};
+use podgrant_core::explain::{NamedCluster, SETTLING, Target};
+use podgrant_core::migrate::{Entry, State, StepKind, as_if};
+use podgrant_core::model::RoleNews;
+use podgrant_core::moment::rfc3339;
+use podgrant_core::restart::{Restart, StepKind as RestartKind, Workload as Kept};
+use podgrant_core::tags::edit::Edit;
+use podgrant_core::{Change, Cluster, Verdict, Workload};
+use podgrant_runtime::Function;
+
+use super::{End, Ends, GOES_ON, Judged, Mover, PAUSE, exit, exit_of_nothing};
+use crate::arguments::{Consent, role_name};
+use crate::commands::apply::CarriedOut;
+use crate::commands::restart::{Outcome, roll, wait};
+use crate::commands::tags::{look, write_tags};
+use crate::exit::Exit;
+use crate::problem::Problem;
+use crate::shown::Shown;
+
+/// How often pods are made anew that lack the variables all the same.
+const MOST_ROLLS: usize = 3;
+
+/// Moves what can move.
+pub(super) async fn run(
+    mover: &mut Mover<'_, '_>,
+    judged: &[Judged],
+    consent: &Consent,
+) -> Result<Exit, Problem> {
+    let can = |one: &&Judged| matches!(one.verdict.state, State::ToMove | State::UnderWay);
+    let accounts: BTreeSet<Workload> = judged.iter().filter(can).map(|one| one.workload().clone()).collect();
+    mover.session.ui.show("");
+    if accounts.is_empty() {
+        mover.session.ui.show("There is nothing to move.");
+        mover.put_out(judged, &[], None);
+        return Ok(exit_of_nothing(judged));
+    }
+    let names: Vec<String> = accounts.iter().map(ToString::to_string).collect();
+    mover.session.ui.show(&format!("To be moved, up to step 4: {}", names.join(", ")));
+    if !mover.is_agreed("Move them?", consent) {
+        mover.put_out(judged, &[], None);
+        return Ok(Exit::Declined);
+    }
+    let ends = mover.forward(&accounts).await;
+    let next = format!(
+        "Annotations and statements of IRSA stand beside it. When all works: podgrant migrate --cluster {} --finish",
+        mover.cluster.id
+    );
+    mover.sum_up(&ends, &next);
+    mover.put_out(judged, &[], Some(&ends));
+    Ok(exit(&ends))
+}
+
+/// What was done in this run.
+#[derive(Default)]
+struct Progress {
+    ends: Ends,
+    /// When a step was first done, of those that take a while to be seen.
+    since: BTreeMap<(Workload, StepKind), i64>,
+    /// From when on EKS's webhook knows of an association.
+    settled: BTreeMap<Workload, i64>,
+    rolls: BTreeMap<Workload, usize>,
+    /// Something was done that does not show yet.
+    waits: bool,
+}
+
+impl Progress {
+    /// Whether a step may be waited for, from when it was first done.
+    fn may_wait(&mut self, workload: &Workload, kind: StepKind, now: i64, limit: i64) -> bool {
+        now - *self.since.entry((workload.clone(), kind)).or_insert(now) <= limit
+    }
+}
+
+impl Mover<'_, '_> {
+    /// Does what is next for each, and looks anew, until all are moved or stopped.
+    async fn forward(&mut self, accounts: &BTreeSet<Workload>) -> Ends {
+        let mut progress = Progress::default();
+        loop {
+            let left: BTreeSet<Workload> =
+                accounts.iter().filter(|one| !progress.ends.contains_key(one)).cloned().collect();
+            if left.is_empty() {
+                return progress.ends;
+            }
+            let seen = if self.session.is_interrupted() {
+                Err(End::interrupted())
+            } else {
+                self.look(&left).await.map_err(End::of)
+            };
+            let judged = match seen {
+                Ok(judged) => judged,
+                Err(end) => {
+                    for workload in left {
+                        self.end(&mut progress, &workload, end.clone());
+                    }
+                    return progress.ends;
+                }
+            };
+            for workload in left.iter().filter(|one| !judged.iter().any(|seen| seen.workload() == *one)) {
+                let end = End::stopped("its annotation is gone, or it is", "");
+                self.end(&mut progress, workload, end);
+            }
+            let mut next: BTreeMap<StepKind, Vec<Judged>> = BTreeMap::new();
+            for one in judged {
+                match next_of(&one) {
+                    Ok(kind) => next.entry(kind).or_default().push(one),
+                    Err(end) => self.end(&mut progress, one.workload(), end),
+                }
+            }
+            // What is furthest behind comes first, so that pods are made anew for all together.
+            progress.waits = false;
+            match next.pop_first() {
+                None => {}
+                Some((StepKind::Trust | StepKind::Tag, behind)) => self.write(&behind, &mut progress).await,
+                Some((StepKind::Association, behind)) => {
+                    self.associate(&behind, accounts, &mut progress).await;
+                }
+                Some((_, behind)) => self.make_anew(&behind, &mut progress).await,
+            }
+            if progress.waits && !self.session.is_interrupted() {
+                self.session.pause(PAUSE).await;
+            }
+        }
+    }
+
+    fn end(&mut self, progress: &mut Progress, workload: &Workload, end: End) {
+        self.tell(workload, &end);
+        progress.ends.insert(workload.clone(), end);
+    }
+
+    /// Writes what the roles' tags are to have.
+    async fn write(&mut self, behind: &[Judged], progress: &mut Progress) {
+        let mut written: BTreeSet<&str> = BTreeSet::new();
+        for one in behind {
+            // The next look shows what it has by then.
+            if !written.insert(&one.sight.annotated.role) {
+                continue;
+            }
+            let (workload, now) = (one.workload().clone(), self.session.now());
+            if progress.since.contains_key(&(workload.clone(), StepKind::Tag)) {
+                progress.waits = true;
+                if !progress.may_wait(&workload, StepKind::Tag, now, self.limit) {
+                    let told = format!("after {} s IAM does not show the role's new tags", self.limit);
+                    self.end(progress, &workload, End::stopped(told, GOES_ON));
+                }
+                continue;
+            }
+            progress.may_wait(&workload, StepKind::Tag, now, self.limit);
+            if let Err(end) = self.write_one(one).await {
+                self.end(progress, &workload, end);
+            }
+        }
+    }
+
+    async fn write_one(&mut self, one: &Judged) -> Result<(), End> {
+        let changed = || End::stopped("it changed while it was moved", GOES_ON);
+        let keys = self.session.aws.keys().clone();
+        let edit = as_if(&one.sight, &self.cluster, &keys).ok_or_else(changed)?;
+        let edit = edit.map_err(|error| End::stopped(error.to_string(), ""))?;
+        let Ok(Some(role)) = &one.sight.role else { return Err(changed()) };
+        let entry = tags_entry(role.id.as_str(), &edit, &keys);
+        let (annotated, name) = (&one.sight.annotated, role.arn.role_name());
+        self.journal.note(self.session.now(), annotated, entry.clone(), false).map_err(End::of)?;
+        self.session.ui.progress(&format!("writing the tags of {name} …"));
+        write_tags(self.session, role, &edit).await.map_err(End::of)?;
+        self.show_tags(name, &edit);
+        self.journal.note(self.session.now(), annotated, entry, true).map_err(End::of)
+    }
+
+    /// Has associations made, by the same pass as `podgrant apply --role`: where that would do more than what is asked
+    /// for here, it is not done.
+    async fn associate(
+        &mut self,
+        behind: &[Judged],
+        accounts: &BTreeSet<Workload>,
+        progress: &mut Progress,
+    ) {
+        let mut roles: BTreeSet<&str> = BTreeSet::new();
+        for one in behind {
+            if !roles.insert(&one.sight.annotated.role) {
+                continue;
+            }
+            let workload = one.workload().clone();
+            if !progress.may_wait(&workload, StepKind::Association, self.session.now(), self.limit) {
+                let told = format!("after {} s its association does not stand yet", self.limit);
+                self.end(progress, &workload, End::stopped(told, GOES_ON));
+                continue;
+            }
+            match self.associate_one(one, accounts, progress).await {
+                Ok(()) => progress.waits = true,
+                Err(end) => self.end(progress, &workload, end),
+            }
+        }
+    }
+
+    async fn associate_one(
+        &mut self,
+        one: &Judged,
+        accounts: &BTreeSet<Workload>,
+        progress: &mut Progress,
+    ) -> Result<(), End> {
+        let name = role_name(&one.sight.annotated.role).to_owned();
+        self.session.ui.progress(&format!("looking at what {name} asks for …"));
+        let view = View::Role { name: name.clone(), news: RoleNews::default() };
+        let pass = look(self.session, view).await.map_err(End::of)?;
+        let shown = Shown::of_pass(&pass);
+        if let Some(gap) = shown.unread.first() {
+            return Err(End::stopped(gap.why.clone(), GOES_ON));
+        }
+        let is_asked = |change: &&Change| match change {
+            Change::AmendTrust { .. } => true,
+            Change::Create { workload, mark } => {
+                mark.cluster == self.cluster.id && accounts.contains(workload)
+            }
+            _ => false,
+        };
+        if let Some(more) = shown.plan.changes.iter().find(|change| !is_asked(change)) {
+            let told = format!("the tags of {name} ask for more than to move it: {more}");
+            return Err(End::stopped(told, format!("podgrant apply --role {name} does all of it; then run it again")));
+        }
+        if shown.plan.changes.is_empty() {
+            let is_no = |kind| crate::shown::says_no(kind);
+            return match shown.plan.findings.iter().find(|finding| is_no(finding.kind)) {
+                Some(finding) => Err(End::stopped(finding.reason.clone(), "")),
+                // Somebody else made it, or it does not show yet.
+                None => Ok(()),
+            };
+        }
+        let annotated = &one.sight.annotated;
+        self.journal.note(self.session.now(), annotated, Entry::Association, false).map_err(End::of)?;
+        self.session.ui.progress(&format!("applying to {} …", self.cluster.id));
+        let flow = self.session.flow(Function::ReconcileAssociations);
+        let (_, outcomes) = flow.carry_out_prepared(&pass, || self.session.is_interrupted()).await;
+        let mut done = CarriedOut::default();
+        done.add(self.session, outcomes);
+        let settled = self.session.now() + SETTLING;
+        let mut failed = None;
+        for outcome in done.outcomes {
+            match (&outcome.change, outcome.verdict) {
+                (Change::Create { workload, .. }, Verdict::Done) => {
+                    progress.settled.insert(workload.clone(), settled);
+                }
+                (_, Verdict::Refused { reason } | Verdict::Failed { reason }) => failed = Some(reason),
+                // It is planned anew.
+                (_, Verdict::Done | Verdict::NotYet(_) | Verdict::Unbegun | Verdict::Dropped { .. }) => {}
+            }
+        }
+        if let Some(reason) = failed {
+            return Err(End::stopped(reason, ""));
+        }
+        self.journal.note(self.session.now(), annotated, Entry::Association, true).map_err(End::of)
+    }
+
+    /// Has pods made anew, once EKS's webhook knows of their association.
+    async fn make_anew(&mut self, behind: &[Judged], progress: &mut Progress) {
+        let settled = behind.iter().filter_map(|one| progress.settled.get(one.workload())).max();
+        if let Some(settled) = settled.copied() {
+            self.wait_until(settled, "waiting until new pods get their variables …").await;
+        }
+        if self.session.is_interrupted() {
+            return;
+        }
+        let mut found: BTreeMap<Workload, Vec<Restart>> = BTreeMap::new();
+        for one in behind {
+            let workload = one.workload().clone();
+            let rolls = progress.rolls.entry(workload.clone()).or_default();
+            *rolls += 1;
+            let restarts = if *rolls > MOST_ROLLS {
+                let remedy = format!("podgrant doctor {workload}@{}", self.cluster.id);
+                Err(End::stopped("its new pods lack the variables all the same", remedy))
+            } else {
+                self.lacking(&workload).await
+            };
+            match restarts {
+                Ok(restarts) => drop(found.insert(workload, restarts)),
+                Err(end) => self.end(progress, &workload, end),
+            }
+        }
+        let accounts = behind.iter().filter(|one| found.contains_key(one.workload())).collect::<Vec<_>>();
+        for (workload, end) in self.roll_out(&accounts, &found).await {
+            self.end(progress, &workload, end);
+        }
+        let again = self.session.now() + SETTLING;
+        progress.settled.extend(found.into_keys().map(|workload| (workload, again)));
+    }
+
+    /// What keeps the pods of a service account that lack the variables, where all of it can be rolled.
+    async fn lacking(&mut self, workload: &Workload) -> Result<Vec<Restart>, End> {
+        self.session.ui.progress(&format!("looking at the pods of {workload} …"));
+        let cluster = NamedCluster::from(&self.cluster.id);
+        let target = Target::ServiceAccount { workload: workload.clone(), cluster };
+        let (onlooker, now) = (self.session.onlooker(), self.session.now());
+        let Restarts { clusters, unread } =
+            self.session.aws.restarts(&target, &self.roller, onlooker, now).await;
+        if let Some((_, why)) = unread.into_iter().next() {
+            return Err(End::stopped(why, GOES_ON));
+        }
+        all_to_roll(clusters.into_iter().flat_map(|(_, restarts)| restarts).collect())
+    }
+
+    /// Rolls workloads and waits until they are rolled out. Returns the service accounts of which not all were.
+    pub(super) async fn roll_out(
+        &mut self,
+        accounts: &[&Judged],
+        found: &BTreeMap<Workload, Vec<Restart>>,
+    ) -> Ends {
+        let mut ends = Ends::new();
+        for one in accounts {
+            for restart in found.get(one.workload()).into_iter().flatten() {
+                let entry = Entry::Restart { workload: restart.workload.to_string() };
+                let noted = self.journal.note(self.session.now(), &one.sight.annotated, entry, false);
+                if let Err(problem) = noted {
+                    ends.insert(one.workload().clone(), End::of(problem));
+                }
+            }
+        }
+        let cluster = self.cluster.clone();
+        let rolls: Vec<(&Cluster, &Restart)> = found
+            .iter()
+            .filter(|(workload, _)| !ends.contains_key(workload))
+            .flat_map(|(_, restarts)| restarts.iter().map(|restart| (&cluster, restart)))
+            .collect();
+        let moment = rfc3339(self.session.now());
+        let mut outcomes = roll(self.session, &self.roller, &rolls, &moment).await;
+        wait(self.session, &self.roller, &rolls, &moment, &mut outcomes, self.limit).await;
+        for one in accounts {
+            for restart in found.get(one.workload()).into_iter().flatten() {
+                let key = (self.cluster.id.clone(), restart.workload.clone());
+                let told = match outcomes.get(&key) {
+                    Some(Outcome::RolledOut) => {
+                        let entry = Entry::Restart { workload: restart.workload.to_string() };
+                        let noted = self.journal.note(self.session.now(), &one.sight.annotated, entry, true);
+                        noted.err().map(|problem| problem.message)
+                    }
+                    Some(Outcome::Rolling(_)) => Some(format!("it was not rolled out within {} s", self.limit)),
+                    Some(Outcome::NotBegun) => Some("it was interrupted".to_owned()),
+                    Some(outcome) => Some(outcome.reason()),
+                    None => None,
+                };
+                if let Some(told) = told {
+                    let end = End::stopped(format!("{}: {told}", restart.workload), GOES_ON);
+                    ends.entry(one.workload().clone()).or_insert(end);
+                }
+            }
+        }
+        ends
+    }
+
+    pub(super) fn show_tags(&mut self, role: &str, edit: &Edit) {
+        use crate::ui::Look;
+        for line in crate::commands::tags::tag_lines(edit) {
+            let (sign, tag) = line.split_once(' ').unwrap_or_default();
+            let line = self.session.ui.look(Look::of_sign(&line), &format!("{sign} role {role}: {tag}"));
+            self.session.ui.show(&format!("{line} => done"));
+        }
+    }
+}
+
+/// The step that is next, or how it ended.
+fn next_of(one: &Judged) -> Result<StepKind, End> {
+    let verdict = &one.verdict;
+    match verdict.state {
+        State::Moved | State::Finished => Err(End::Moved),
+        State::Stays | State::MendFirst | State::Unknown => {
+            Err(End::stopped(verdict.told.clone(), verdict.remedy.clone()))
+        }
+        State::ToMove | State::UnderWay => {
+            let kind = verdict.next().map_or(StepKind::Restart, |step| step.kind);
+            let by_others = matches!(&one.sight.standing, Ok(Some(one)) if one.managed().is_none());
+            // A grant would make podgrant adopt it.
+            if by_others && kind < StepKind::Restart {
+                let told = "somebody else made its association, and the trust policy does not allow it";
+                return Err(End::stopped(told, "mend the trust policy: podgrant explain says what it lacks"));
+            }
+            Ok(kind)
+        }
+    }
+}
+
+/// These, where each of them can be rolled.
+pub(super) fn all_to_roll(restarts: Vec<Restart>) -> Result<Vec<Restart>, End> {
+    if let Some(other) = restarts.iter().find(|restart| restart.step.kind != RestartKind::Roll) {
+        let told = match &other.workload {
+            Kept::Kept(object) => format!("{object}: {}", other.step.told),
+            pod @ Kept::Pod { .. } => format!("{pod}: {}", other.step.told),
+        };
+        return Err(End::stopped(told, other.step.remedy.clone()));
+    }
+    Ok(restarts)
+}
+
+/// What the journal has of tags that are about to change.
+pub(super) fn tags_entry(role_id: &str, edit: &Edit, keys: &podgrant_core::TagKeys) -> Entry {
+    let changes = || edit.changes.iter();
+    let trust = keys.key("trust");
+    Entry::Tags {
+        role_id: role_id.to_owned(),
+        before: changes().map(|change| (change.key.clone(), change.before.clone())).collect(),
+        after: changes().map(|change| (change.key.clone(), change.after.clone())).collect(),
+        grants: changes().any(|change| change.key != trust),
+        trusts: changes().any(|change| change.key == trust),
+    }
+}
