@@ -50,6 +50,8 @@ async fn the_documents_show_what_is_put_out() {
     shown_in("docs/cli.md", &person.types("restart", "").await.out);
     let (person, _) = migrating::motley().await;
     shown_in("docs/cli.md", &person.types("migrate --cluster prod-eu", "").await.out);
+    let moving = migrating::moving::Moving::new().await;
+    shown_in("docs/cli.md", &moving.migrates("--apply --yes").await.out);
     let (person, _) = inside().await;
     let command = "restart payments/api@prod-eu --apply --yes --wait";
     shown_in("docs/cli.md", &person.types(command, "").await.out);

@@ -17,7 +17,7 @@ async fn help_says_what_there_is() {
       report       Write who can be whom, where: one page for a browser, or Markdown
       verify       Prove that pods of a cluster get their role: make a role and a pod for it, ask the pod, and remove both
       restart      List the workloads with pods that must be made anew to get their credentials, and have Kubernetes do so
-      migrate      Show which service accounts can move from IRSA to Pod Identity, in which steps, and which should stay; change nothing
+      migrate      Show which service accounts can move from IRSA to Pod Identity, in which steps, and which should stay; move them, and back
       uninstall    Take away all that podgrant made, and nothing else: it is listed first, and goes when it was confirmed by name or number
       grant        Grant a role to service accounts: write its tags
       revoke       Withdraw a role from service accounts: take them out of its tags

@@ -1,6 +1,6 @@
 mod back;
 mod faults;
-mod moving;
+pub mod moving;
 
 use podgrant_core::explain::evidence::NodeKind;
 use podgrant_tests::fake::{Association, Cluster, Fault, Role};
@@ -82,7 +82,7 @@ pub async fn motley() -> (Person, FakeKubernetes) {
 #[tokio::test]
 async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
     let (person, kubernetes) = motley().await;
-    insta::assert_snapshot!(person.story("migrate --cluster prod-eu", "").await, @r#"
+    insta::assert_snapshot!(person.story("migrate --cluster prod-eu", "").await, @"
     SERVICE ACCOUNT                           ROLE      PODS  STATE       WHY
     farm/app                                  farm      1     stays       pods of it run on Fargate, where Pod Identity does not work
     kube-system/aws-load-balancer-controller  balancer  2     stays       refused-namespaces: pods of kube-system get no roles; grant to another namespace, or allow this one with PODGRANT_REFUSED_NAMESPACES
@@ -139,13 +139,15 @@ async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
                kubectl --namespace web annotate serviceaccount front eks.amazonaws.com/role-arn-
       6. done  the trust policy has no statement for it by this cluster's OIDC provider
 
-    1 to move, 1 under way, 1 moved, 1 to mend first, 3 that stay, 0 unknown. Nothing was changed.
+    1 to move, 1 under way, 1 moved, 1 to mend first, 3 that stay, 0 unknown.
+    Nothing was changed.
     ---- exit 2
-    "#);
+    ");
     insta::assert_snapshot!(person.story("migrate --cluster prod-eu payments/api --output json", "").await, @r#"
     {
       "version": 1,
       "cluster": "eu-west-1/prod-eu",
+      "applied": false,
       "accounts": [
         {
           "serviceAccount": "payments/api",
@@ -212,7 +214,8 @@ async fn each_service_account_is_told_what_is_next_and_nothing_is_changed() {
                kubectl --namespace payments annotate serviceaccount api eks.amazonaws.com/role-arn-
       6.       last, take statement 1 of the trust policy away: it is for this service account alone
 
-    1 to move, 0 under way, 0 moved, 0 to mend first, 0 that stay, 0 unknown. Nothing was changed.
+    1 to move, 0 under way, 0 moved, 0 to mend first, 0 that stay, 0 unknown.
+    Nothing was changed.
 
     ---- exit 2
     "#);
@@ -230,8 +233,9 @@ async fn what_stays_is_no_finding_for_a_script() {
     shared/app
       → or give it a role of the cluster's account that has podgrant/target-role = that role's ARN and is allowed sts:AssumeRole and sts:TagSession on it, and have that role's trust policy allow it both
 
-    0 to move, 0 under way, 0 moved, 0 to mend first, 1 that stay, 0 unknown. Nothing was changed.
+    0 to move, 0 under way, 0 moved, 0 to mend first, 1 that stay, 0 unknown.
     plain/app has no annotation of IRSA, or is not there.
+    Nothing was changed.
     ---- exit 0
     ");
 }
@@ -350,7 +354,8 @@ async fn what_can_not_be_seen_is_said() {
     SERVICE ACCOUNT  ROLE      PODS  STATE    WHY
     payments/api     payments  ?     unknown  the cluster's Kubernetes API could not be reached: cut
 
-    0 to move, 0 under way, 0 moved, 0 to mend first, 0 that stay, 1 unknown. Nothing was changed.
+    0 to move, 0 under way, 0 moved, 0 to mend first, 0 that stay, 1 unknown.
+    Nothing was changed.
     ---- exit 3
     ");
     kubernetes.no_more_trouble();

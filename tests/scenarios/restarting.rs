@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use insta::assert_snapshot;
 use podgrant_aws::{Restarts, Rolled, Roller};
+use podgrant_core::Workload;
 use podgrant_core::explain::Target;
 use podgrant_core::explain::evidence::Owner;
 use podgrant_core::migrate::ANNOTATION;
@@ -266,5 +267,55 @@ async fn service_accounts_with_the_annotation_of_irsa_are_listed() {
     let found = found.into_iter().filter(|found| found.workload.namespace.as_str() == "rolled");
     let told: Vec<String> = found.map(|found| format!("{} {}", found.workload, found.role)).collect();
     assert_eq!(told, [format!("rolled/api {role}")]);
+    server.remove_namespace("rolled").await.unwrap();
+}
+
+#[tokio::test]
+async fn the_annotation_of_irsa_is_taken_and_given_only_as_it_was_seen() {
+    let Some(server) = eks_server().await else { return };
+    let w = deployed(&server).await;
+    let_in(&server, "AmazonEKSViewPolicy");
+    let [role, other] = ["payments", "other"].map(|name| format!("arn:aws:iam::111122223333:role/{name}"));
+    let annotated = |role: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"namespace": "rolled", "name": "api", "annotations": {ANNOTATION: role, "team": "billing"}},
+        })
+    };
+    server.put_object(&annotated(&role)).await.unwrap();
+    let cluster = by_hand(&w).cluster(&"eu-west-1/prod-eu".parse().unwrap()).await.unwrap().unwrap();
+    let account = |name: &str| {
+        format!("rolled/{name}")
+            .split_once('/')
+            .map(|(namespace, name)| Workload {
+                namespace: namespace.parse().unwrap(),
+                service_account: name.parse().unwrap(),
+            })
+            .unwrap()
+    };
+    let annotate = async |name: &str, before: Option<&str>, after: Option<&str>| {
+        let now = now(&w);
+        let annotated = by_hand(&w).annotate(&cluster, &account(name), (before, after), &roller(), now).await;
+        annotated.map_err(|unwritten| unwritten.why().to_owned())
+    };
+    // Whoever may only look changes nothing.
+    let refused = annotate("api", Some(&role), None).await.unwrap_err();
+    assert!(refused.contains("AmazonEKSEditPolicy"), "{refused}");
+    let_in(&server, "AmazonEKSEditPolicy");
+    // Another role than was seen stays.
+    let changed = annotate("api", Some(&other), None).await.unwrap_err();
+    assert!(changed.contains("another by now"), "{changed}");
+    let stands = async || server.object(&annotated(&role)).await.unwrap()["metadata"]["annotations"].clone();
+    assert_eq!(stands().await, json!({ANNOTATION: role, "team": "billing"}));
+    // It goes, and nothing else; a second time it is gone already.
+    for _ in 0..2 {
+        assert_eq!(annotate("api", Some(&role), None).await, Ok(()));
+        assert_eq!(stands().await, json!({"team": "billing"}));
+    }
+    // And comes back, but not over another.
+    assert_eq!(annotate("api", None, Some(&role)).await, Ok(()));
+    assert_eq!(stands().await, json!({ANNOTATION: role, "team": "billing"}));
+    assert!(annotate("api", None, Some(&other)).await.is_err());
+    assert_eq!(annotate("nobody", None, Some(&role)).await, Err("the service account is gone".to_owned()));
     server.remove_namespace("rolled").await.unwrap();
 }

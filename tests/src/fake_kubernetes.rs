@@ -170,6 +170,18 @@ impl FakeKubernetes {
         self.state().pods.retain(|pod| format!("{}/{}", pod.namespace, pod.account) != account);
     }
 
+    /// Pods that are deleted, and are about to end.
+    pub fn add_ending(&self, pods: Vec<Pod>) {
+        let ending =
+            pods.into_iter().map(|pod| Pod { is_ending: true, name: format!("{}-old", pod.name), ..pod });
+        self.state().pods.extend(ending);
+    }
+
+    /// They have ended.
+    pub fn end(&self) {
+        self.state().pods.retain(|pod| !pod.is_ending);
+    }
+
     pub fn change_pods(&self, change: impl FnMut(&mut Pod)) {
         self.state().pods.iter_mut().for_each(change);
     }

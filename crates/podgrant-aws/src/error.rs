@@ -48,6 +48,11 @@ pub struct AwsError {
 }
 
 impl AwsError {
+    /// Whether what was asked was certainly not done: AWS said so, or was never asked.
+    pub fn is_a_no(&self) -> bool {
+        !matches!(self.meaning, Meaning::Unreachable | Meaning::Transient)
+    }
+
     pub(crate) fn new(
         operation: &'static str,
         about: impl Into<String>,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use podgrant_core::explain::evidence::{Pod, Read};
+use podgrant_core::explain::evidence::{Pod, Read, Times};
 use podgrant_core::explain::{LinkKind, NamedCluster, State, Target};
 use podgrant_core::migrate::{Annotated, Sight, elsewhere};
 use podgrant_core::restart::account_of;
@@ -11,7 +11,7 @@ use podgrant_core::{Association, Cluster, Role, RoleArn, Workload};
 
 use crate::observe::side_by_side;
 use crate::restart::LOOKS;
-use crate::{Aws, Onlooker, Roller};
+use crate::{Aws, AwsError, Meaning, Onlooker, Roller};
 
 impl Aws {
     /// Every service account of a cluster that has IRSA's annotation or is known to have had it, or those of these that
@@ -70,6 +70,8 @@ impl Aws {
     ) -> Sight {
         let role = self.annotated_role(cluster, &annotated).await;
         let standing = self.standing_at(cluster, &annotated.workload).await;
+        let made_at = standing.iter().flatten().map(|(_, times)| times.created_at).next();
+        let standing = standing.map(|standing| standing.map(|(association, _)| association));
         let named = NamedCluster::from(&cluster.id);
         let target = Target::ServiceAccount { workload: annotated.workload.clone(), cluster: named };
         let explained = self.explain(&target, onlooker, now).await;
@@ -87,7 +89,17 @@ impl Aws {
                 _ => {}
             }
         }
-        Sight { annotated, is_annotated, role, standing, pods, broken, unseen, refused: Ok(Vec::new()) }
+        Sight {
+            annotated,
+            is_annotated,
+            role,
+            standing,
+            made_at,
+            pods,
+            broken,
+            unseen,
+            refused: Ok(Vec::new()),
+        }
     }
 
     /// Gives a service account another role by annotation, or none, where it has `before`, or none.
@@ -95,7 +107,7 @@ impl Aws {
     /// `now` is in seconds since 1970.
     ///
     /// # Errors
-    /// Why it was not done, or that nobody knows whether it was, in words.
+    /// Why it was not done, or that nobody knows whether it was.
     pub async fn annotate(
         &self,
         cluster: &Cluster,
@@ -103,20 +115,24 @@ impl Aws {
         (before, after): (Option<&str>, Option<&str>),
         roller: &Roller,
         now: i64,
-    ) -> Result<(), String> {
+    ) -> Result<(), Unwritten> {
         let (before, after) = (before.map(str::to_owned), after.map(str::to_owned));
         for _ in 0..LOOKS {
-            let way = self.way_into(cluster, now).await?;
+            let way = self.way_into(cluster, now).await.map_err(Unwritten::NotSent)?;
             match (roller.annotate)(way, workload.clone(), before.clone(), after.clone()).await {
                 Ok(Written::Done(_)) => return Ok(()),
                 // It is looked at anew, and only what was meant is changed.
                 Ok(Written::Changed) => {}
-                Ok(Written::Gone) => return Err("the service account is gone".to_owned()),
-                Err(Unwritten::NotSent(why) | Unwritten::Refused(why)) => return Err(why),
-                Err(Unwritten::Unsure(why)) => return self.annotated_so(cluster, workload, after, roller, (why, now)).await,
+                Ok(Written::Gone) => {
+                    return Err(Unwritten::Refused("the service account is gone".to_owned()));
+                }
+                Err(no @ (Unwritten::NotSent(_) | Unwritten::Refused(_))) => return Err(no),
+                Err(Unwritten::Unsure(why)) => {
+                    return self.annotated_so(cluster, workload, after, roller, (why, now)).await;
+                }
             }
         }
-        Err(format!("it changed {LOOKS} times while it was looked at"))
+        Err(Unwritten::Refused(format!("it changed {LOOKS} times while it was looked at")))
     }
 
     /// Whether a service account has this annotation, after an answer was lost.
@@ -127,12 +143,31 @@ impl Aws {
         wanted: Option<String>,
         roller: &Roller,
         (why, now): (String, i64),
-    ) -> Result<(), String> {
+    ) -> Result<(), Unwritten> {
         let unsure = format!("whether its annotation was changed is not known: {why}");
+        let unsure = Unwritten::Unsure(unsure);
         let Ok(way) = self.way_into(cluster, now).await else { return Err(unsure) };
         let Ok(accounts) = (roller.annotated)(way).await else { return Err(unsure) };
         let stands = accounts.into_iter().find(|account| account.workload == *workload);
         if stands.map(|account| account.role) == wanted { Ok(()) } else { Err(unsure) }
+    }
+
+    /// Whether the account has the OIDC provider of a cluster, without which IRSA lets nobody in.
+    ///
+    /// # Errors
+    /// Why that is not known, in words.
+    pub async fn has_oidc_provider(&self, cluster: &Cluster) -> Read<bool> {
+        let Some(issuer) = &cluster.oidc_issuer else { return Ok(false) };
+        let mut parts = cluster.arn.split(':');
+        let (Some(partition), Some(account)) = (parts.nth(1), parts.nth(2)) else { return Ok(false) };
+        let arn =
+            format!("arn:{partition}:iam::{account}:oidc-provider/{}", issuer.trim_start_matches("https://"));
+        let asked = self.iam.get_open_id_connect_provider().open_id_connect_provider_arn(&arn).send().await;
+        match asked.map_err(|error| AwsError::of("iam:GetOpenIDConnectProvider", arn, error)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is(Meaning::NotFound) => Ok(false),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// None where the account has no role of this very ARN.
@@ -145,12 +180,16 @@ impl Aws {
         Ok(found.filter(|role| role.arn == arn))
     }
 
-    async fn standing_at(&self, cluster: &Cluster, workload: &Workload) -> Read<Option<Association>> {
+    async fn standing_at(
+        &self,
+        cluster: &Cluster,
+        workload: &Workload,
+    ) -> Read<Option<(Association, Times)>> {
         let listed = self.list_associations(&cluster.id, Some(workload)).await;
         let listed = listed.map_err(|error| error.to_string())?;
         match listed.first() {
             Some(association) => {
-                let described = self.describe_association(&cluster.id, &association.id).await;
+                let described = self.association_in_time(&cluster.id, &association.id).await;
                 described.map_err(|error| error.to_string())
             }
             None => Ok(None),

@@ -24,7 +24,12 @@ type Objects = dyn Fn(KubernetesAccess, BTreeSet<ObjectRef>) -> BoxFuture<'stati
     + Send
     + Sync;
 type Budgets = dyn Fn(KubernetesAccess, String) -> BoxFuture<'static, Read<Vec<Budget>>> + Send + Sync;
-type Annotate = dyn Fn(KubernetesAccess, Workload, Option<String>, Option<String>) -> BoxFuture<'static, Result<Written, Unwritten>>
+type Annotate = dyn Fn(
+        KubernetesAccess,
+        Workload,
+        Option<String>,
+        Option<String>,
+    ) -> BoxFuture<'static, Result<Written, Unwritten>>
     + Send
     + Sync;
 type Roll = dyn Fn(KubernetesAccess, ObjectRef, String, String) -> BoxFuture<'static, Result<Written, Unwritten>>
@@ -204,7 +209,9 @@ impl Aws {
                 return Rolled::Done(controller.generation);
             }
             let sight = match shown.toward {
-                Toward::PodIdentity => self.sight(cluster, Some(&account), roller, onlooker, now).await,
+                Toward::PodIdentity | Toward::PodIdentitySoon => {
+                    self.sight(cluster, Some(&account), roller, onlooker, now).await
+                }
                 Toward::Irsa => self.sight_back(cluster, &account, roller, now).await,
             };
             let sight = match sight {
@@ -263,7 +270,8 @@ impl Aws {
             return Ok(Sight::default());
         }
         let way = self.way_into(cluster, now).await?;
-        let pods = (roller.pods)(way.clone(), by_account.keys().cloned().collect()).await?;
+        let mut pods = (roller.pods)(way.clone(), by_account.keys().cloned().collect()).await?;
+        pods.retain(|pod| !pod.is_ending);
         let mut sight = Sight { pods, ..Sight::default() };
         let lacking = sight.lacking();
         let described = side_by_side(lacking, |account| {
@@ -287,23 +295,25 @@ impl Aws {
         Ok(sight)
     }
 
-    /// Every workload of a service account with pods that have Pod Identity's variables, and should have the annotation's.
+    /// Every workload of a service account with pods that are to be made anew: on the way to Pod Identity, before there is
+    /// an association, or back.
     ///
     /// `now` is in seconds since 1970.
     ///
     /// # Errors
     /// The cluster does not tell its pods, and why.
-    pub async fn restarts_back(
+    pub async fn restarts_toward(
         &self,
+        toward: Toward,
         cluster: &Cluster,
         workload: &Workload,
         roller: &Roller,
         now: i64,
     ) -> Read<Vec<Restart>> {
-        self.pods_back(cluster, workload, roller, now).await.map(|sight| sight.restarts())
+        self.pods_toward(toward, cluster, workload, roller, now).await.map(|sight| sight.restarts())
     }
 
-    /// The same right before pods are made anew: as long as an association stands they would be no other.
+    /// Right before pods are made anew for IRSA: as long as an association stands they would be no other.
     async fn sight_back(
         &self,
         cluster: &Cluster,
@@ -312,7 +322,7 @@ impl Aws {
         now: i64,
     ) -> Read<Sight> {
         let listed = self.list_associations(&cluster.id, Some(workload)).await;
-        let mut sight = self.pods_back(cluster, workload, roller, now).await?;
+        let mut sight = self.pods_toward(Toward::Irsa, cluster, workload, roller, now).await?;
         if let Some(standing) = listed.map_err(|error| error.to_string())?.first() {
             sight.broken.insert(workload.to_string(), format!("association {} stands", standing.id));
         }
@@ -323,16 +333,18 @@ impl Aws {
         Ok(sight)
     }
 
-    async fn pods_back(
+    async fn pods_toward(
         &self,
+        toward: Toward,
         cluster: &Cluster,
         workload: &Workload,
         roller: &Roller,
         now: i64,
     ) -> Read<Sight> {
         let way = self.way_into(cluster, now).await?;
-        let pods = (roller.pods)(way.clone(), [workload.to_string()].into()).await?;
-        let mut sight = Sight { toward: Toward::Irsa, pods, ..Sight::default() };
+        let mut pods = (roller.pods)(way.clone(), [workload.to_string()].into()).await?;
+        pods.retain(|pod| !pod.is_ending);
+        let mut sight = Sight { toward, pods, ..Sight::default() };
         complete(&mut sight, &way, roller).await;
         Ok(sight)
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_iam::types::{EntityType, RoleDetail, RoleLastUsed, Tag};
 use percent_encoding::percent_decode_str;
+use podgrant_core::migrate::IrsaEdit;
 use podgrant_core::orphan::{RoleInventory, RoleSettings};
 use podgrant_core::powers::aws_managed;
 use podgrant_core::{Powers, Role, RoleArn, RoleId};
@@ -56,11 +57,19 @@ impl Aws {
         Ok(())
     }
 
+    /// Takes or puts back what lets in one service account by IRSA.
+    ///
+    /// # Errors
+    /// What IAM says instead.
+    pub async fn edit_irsa(&self, edit: &IrsaEdit) -> Result<TrustWritten, AwsError> {
+        self.replace_trust(edit.role(), edit.role_id(), (edit.before(), edit.after())).await
+    }
+
     /// Puts a trust policy in place of another, if the role still has that: IAM has no conditional write.
     ///
     /// # Errors
     /// What IAM says instead.
-    pub async fn replace_trust(
+    pub(crate) async fn replace_trust(
         &self,
         role: &RoleArn,
         id: &RoleId,

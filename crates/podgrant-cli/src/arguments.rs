@@ -251,7 +251,8 @@ pub struct Migration {
     /// Ask, and take back what the journal says was done, in the other direction
     #[arg(long, group = "direction")]
     pub undo: bool,
-    /// The journal of what was there before [default: podgrant-migrate.REGION.CLUSTER.jsonl in this folder]
+    /// The journal of what was there before [default: podgrant-migrate.ACCOUNT.REGION.CLUSTER.jsonl
+    /// in this folder]
     #[arg(long, value_name = "PATH")]
     pub journal: Option<PathBuf>,
     /// Seconds to wait at most, for each step

@@ -8,13 +8,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::explain::evidence::{FULL_URI, NodeKind, Pod, Read};
+use crate::explain::evidence::{NodeKind, Pod, Read};
 use crate::guardrails::Guardrails;
 use crate::model::{Association, Cluster, Role};
 use crate::names::{RoleArn, Workload};
 use crate::outcome::{Finding, FindingKind};
 use crate::plan::{Change, Plan};
-use crate::restart::is_by_irsa;
 use crate::subject::Subject;
 use crate::tags::edit::{self, Edit, EditError};
 use crate::tags::{RoleTags, TagKeys};
@@ -26,12 +25,14 @@ mod oidc;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod trust;
 
-pub use back::{Halt, back, tags_back};
-pub use journal::{Entry, Journal, JournalError, Line, Moved};
+pub use back::{Back, Halt, back, tags_back};
+pub use journal::{Entry, Journal, JournalError, Line, Moved, Stage};
 pub use oidc::{OidcStatement, Reach, oidc_statements};
-pub use steps::{alone, has_variables};
+pub use steps::has_variables;
 use steps::{annotation, restart, statement, steps};
+pub use trust::IrsaEdit;
 
 /// The annotation of a service account that names its role (EKS user guide, "Assign IAM roles to Kubernetes service
 /// accounts").
@@ -68,6 +69,8 @@ pub struct Sight {
     pub role: Read<Option<Role>>,
     /// What stands in its place, described.
     pub standing: Read<Option<Association>>,
+    /// When that was made, in seconds since 1970.
+    pub made_at: Option<i64>,
     /// Its pods.
     pub pods: Read<Vec<Pod>>,
     /// What Pod Identity needs beside role and association (cluster, agent, nodes, their role) and is surely wrong.
@@ -232,7 +235,6 @@ impl Verdict {
 
 /// Judges one service account.
 pub fn judge(sight: &Sight, cluster: &Cluster, keys: &TagKeys) -> Verdict {
-    let place = &sight.annotated.workload;
     if let Some((told, remedy)) = unfit(sight, cluster) {
         return match &sight.standing {
             Ok(Some(standing)) => {

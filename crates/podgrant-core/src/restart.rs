@@ -46,6 +46,8 @@ pub struct Object {
 pub enum Toward {
     #[default]
     PodIdentity,
+    /// The same, before there is an association.
+    PodIdentitySoon,
     /// Those of their service account's annotation, once no association stands.
     Irsa,
 }
@@ -295,6 +297,7 @@ impl Sight {
     fn fault(&self, pod: &Pod) -> Option<Fault> {
         match self.toward {
             Toward::PodIdentity => lack(self.times_of(&account_of(pod)), pod),
+            Toward::PodIdentitySoon => (!has_variables(pod)).then_some(Fault::PodOlder),
             Toward::Irsa => has_variables(pod).then_some(Fault::PodOlder),
         }
     }
@@ -337,7 +340,7 @@ impl Sight {
         let unread = unread.map(|why| format!("who makes it anew was not seen: {why}"));
         let sure = match self.toward {
             Toward::PodIdentity => self.no_help(&account, &lacking).or_else(|| self.timeless(&account)),
-            Toward::Irsa => None,
+            Toward::PodIdentitySoon | Toward::Irsa => None,
         };
         let step = match (unread, sure, &workload) {
             (Some(why), ..) => Step::new(StepKind::Unknown, why, ""),
@@ -448,8 +451,10 @@ impl Sight {
     }
 
     fn why(&self, account: &str, lacking: &[(&Pod, Fault)]) -> String {
-        if self.toward == Toward::Irsa {
-            return "with Pod Identity's variables".to_owned();
+        match self.toward {
+            Toward::PodIdentity => {}
+            Toward::PodIdentitySoon => return "without Pod Identity's variables".to_owned(),
+            Toward::Irsa => return "with Pod Identity's variables".to_owned(),
         }
         let mut told = match self.times_of(account) {
             Some(times) if lacking.iter().any(|(_, fault)| *fault == Fault::PodOlder) => {

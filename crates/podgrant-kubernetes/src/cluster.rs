@@ -10,7 +10,7 @@ use podgrant_core::agent::pods::KubernetesAccess;
 use podgrant_core::explain::evidence::{ClusterInside, Pod, Read};
 
 use crate::each_page;
-use crate::pods::{is_over, read};
+use crate::pods::{has_ended, read};
 use crate::workload::{Look, PAGE, TO_VIEW, connected};
 
 /// How many nodes without an agent are asked for who holds its ports.
@@ -41,9 +41,14 @@ impl Look<'_> {
         let lacking = agent.iter().flatten().flat_map(|agent| &agent.lacking);
         let lacking: Vec<&str> = lacking.take(MOST_NODES).map(|lack| lack.node.as_str()).collect();
         let port_holders = self.port_holders_of(&lacking).await;
+        let pods = pods.map(|mut pods| {
+            pods.retain(|pod| !pod.is_ending);
+            pods
+        });
         ClusterInside { port_holders, agent, pods }
     }
 
+    /// Those that are ending too.
     pub(crate) async fn pods_of_accounts(&self, accounts: &BTreeSet<String>) -> Read<Vec<Pod>> {
         let mut seen = Vec::new();
         if accounts.is_empty() {
@@ -51,9 +56,9 @@ impl Look<'_> {
         }
         let pods: Api<v1::Pod> = Api::all(self.client.clone());
         let keep = |pod: v1::Pod| {
-            let over = is_over(&pod);
+            let ended = has_ended(&pod);
             let pod = read(pod);
-            if !over && accounts.contains(&format!("{}/{}", pod.namespace, pod.account)) {
+            if !ended && accounts.contains(&format!("{}/{}", pod.namespace, pod.account)) {
                 seen.push(pod);
             }
         };

@@ -30,7 +30,7 @@ pub use accounts::{service_account_exists, service_accounts};
 pub use cluster::look_into_cluster;
 pub use configuration::misfits;
 use nodes::Nodes;
-pub use rollout::{annotated, budgets, objects, pods_of_accounts, roll};
+pub use rollout::{annotate, annotated, budgets, objects, pods_of_accounts, roll};
 pub use verify::{
     make_verify_account, make_verify_pod, remove_verify_object, verify_objects, verify_obstacles, verify_pod,
 };

@@ -38,6 +38,7 @@ pub(crate) fn read(pod: v1::Pod) -> Pod {
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| "default".to_owned()),
         node: spec.node_name.filter(|name| !name.is_empty()),
+        is_ending: metadata.deletion_timestamp.is_some(),
         created_at: metadata.creation_timestamp.map(|at| at.0.as_second()),
         host_network: spec.host_network.unwrap_or(false),
         owner,
@@ -97,8 +98,13 @@ pub(crate) fn held_ports(pod: &v1::Pod) -> BTreeSet<i32> {
 
 /// Whether its containers have ended, or are about to.
 pub(crate) fn is_over(pod: &v1::Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some() || has_ended(pod)
+}
+
+/// Whether its containers have ended.
+pub(crate) fn has_ended(pod: &v1::Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Succeeded" | "Failed"))
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use podgrant_core::written::{Unwritten, Written};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::pods::{is_over, owner_of, read};
+use crate::pods::{has_ended, owner_of, read};
 use crate::workload::{Look, PAGE, TO_VIEW, connected};
 use crate::{ALL, each_page, if_there, innermost, shortened};
 
@@ -31,7 +31,7 @@ const AT_ONCE: usize = 6;
 /// Kubernetes knows by it who set which field.
 const MANAGER: &str = "podgrant";
 
-/// The pods that use these service accounts, `namespace/name` each: a page of a namespace for one account, else pages of
+/// The pods that use these service accounts, `namespace/name` each, those that are ending too: a page of a namespace for one account, else pages of
 /// the whole cluster.
 pub fn pods_of_accounts(
     access: KubernetesAccess,
@@ -46,7 +46,7 @@ pub fn pods_of_accounts(
                 let pods: Api<v1::Pod> = Api::namespaced(look.client.clone(), namespace);
                 let using = ListParams::default().fields(&format!("spec.serviceAccountName={account}"));
                 let mut seen = Vec::new();
-                let keep = |pod: v1::Pod| seen.extend((!is_over(&pod)).then(|| read(pod)));
+                let keep = |pod: v1::Pod| seen.extend((!has_ended(&pod)).then(|| read(pod)));
                 look.ask(TO_VIEW, each_page(&pods, using.limit(PAGE), keep)).await?;
                 Ok(seen)
             }

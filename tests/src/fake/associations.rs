@@ -212,8 +212,10 @@ fn update(state: &mut State, place: &Place, params: &Params) -> Answer {
 
 fn delete(state: &mut State, place: &Place, params: &Params) -> Answer {
     let id = params.text("associationId")?;
-    let answer = json!({ "association": shown(one(state, place, id)?) });
+    let gone = one(state, place, id)?.clone();
+    let answer = json!({ "association": shown(&gone) });
     state.remove_association(place, id);
+    state.deleted.push((gone, state.now));
     Ok(answer)
 }
 

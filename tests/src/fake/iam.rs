@@ -37,6 +37,15 @@ pub(super) fn handle(state: &mut State, operation: &str, params: &Params) -> Ans
         "ListAttachedRolePolicies" | "ListRolePolicies" | "ListInstanceProfilesForRole" => {
             hangers_on(state, operation, params)
         }
+        "GetOpenIDConnectProvider" => {
+            let arn = params.text("OpenIDConnectProviderArn")?;
+            if state.gone_providers.contains(arn) {
+                let message = format!("OpenIDConnect Provider not found for arn {arn}");
+                return Err(Refusal::new(404, "NoSuchEntity", message));
+            }
+            let url = arn.split_once("oidc-provider/").map(|(_, url)| url);
+            Ok(json!({"Url": url, "ClientIDList": ["sts.amazonaws.com"], "ThumbprintList": []}))
+        }
         "GetRolePolicy" => {
             let (role, name) = (read_one(state, params)?, params.text("PolicyName")?);
             let document = role.inline_policies.iter().find(|(found, _)| found == name);

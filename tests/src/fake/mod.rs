@@ -284,6 +284,16 @@ impl FakeAws {
         self.shared.lock().shelves.get(&place(region, cluster)).map_or(0, |shelf| shelf.by_id.len())
     }
 
+    /// When an association of this service account was deleted last.
+    pub fn deleted_at(&self, region: &str, cluster: &str, namespace: &str, account: &str) -> Option<i64> {
+        let is_it = |gone: &Association| {
+            (gone.region.as_str(), gone.cluster.as_str()) == (region, cluster)
+                && (gone.namespace.as_str(), gone.service_account.as_str()) == (namespace, account)
+        };
+        let state = self.shared.lock();
+        state.deleted.iter().filter(|(gone, _)| is_it(gone)).map(|(_, at)| *at).next_back()
+    }
+
     /// One association.
     pub fn association(
         &self,
@@ -370,6 +380,11 @@ impl FakeAws {
     /// A role as it is.
     pub fn role(&self, name: &str) -> Option<Role> {
         self.shared.lock().roles.get(name).cloned()
+    }
+
+    /// Takes an OIDC provider away.
+    pub fn delete_oidc_provider(&self, arn: &str) {
+        self.shared.lock().gone_providers.insert(arn.to_owned());
     }
 
     /// Takes a role away, whatever hangs on it.

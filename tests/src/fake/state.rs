@@ -1,6 +1,6 @@
 //! All that the fake knows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value};
 
@@ -60,6 +60,10 @@ pub(super) struct State {
     /// Texts of JSON schemas, by add-on and version.
     pub addon_schemas: BTreeMap<(String, String), String>,
     pub roles: BTreeMap<String, Role>,
+    /// Associations that somebody deleted, and when.
+    pub deleted: Vec<(Association, i64)>,
+    /// ARNs of OIDC providers that were taken away; all others that are asked for are there.
+    pub gone_providers: BTreeSet<String>,
     /// Documents of the account's own managed policies, by ARN.
     pub policies: BTreeMap<String, String>,
     pub indexes: BTreeMap<String, Index>,
@@ -93,6 +97,8 @@ impl State {
             addon_versions: default_versions(),
             addon_schemas: default_schemas(),
             roles: BTreeMap::new(),
+            deleted: Vec::new(),
+            gone_providers: BTreeSet::new(),
             policies: BTreeMap::new(),
             indexes: BTreeMap::new(),
             events: Vec::new(),

@@ -10,7 +10,8 @@ mod journal;
 use std::collections::{BTreeMap, BTreeSet};
 
 use podgrant_aws::{Roller, View};
-use podgrant_core::migrate::{Sight, State, Step, Verdict, as_if, judge, refusals};
+use podgrant_core::migrate::{Annotated, Entry, Sight, Stage, State, Step, Verdict, as_if, judge, refusals};
+use podgrant_core::written::Unwritten;
 use podgrant_core::{Cluster, FindingKind, Workload};
 use serde::Serialize;
 
@@ -22,7 +23,7 @@ use crate::session::Session;
 use crate::shown::Shown;
 use crate::table;
 use crate::ui::{JSON_VERSION, Look};
-use journal::JournalFile;
+use journal::{JournalFile, Use};
 
 /// Seconds between two looks.
 const PAUSE: u64 = 5;
@@ -154,20 +155,27 @@ pub async fn run(
     let id = session.cluster(named).await?;
     let cluster = session.aws.cluster(&id).await.map_err(|error| session.problem(&error))?;
     let cluster = cluster.ok_or_else(|| Problem::failed(format!("there is no cluster {id} any more"), ""))?;
-    let journal = JournalFile::open(migration.journal.as_deref(), &id, changes)?;
-    let mut mover =
-        Mover { session, cluster, roller, journal, limit: i64::from(migration.wait_limit) };
+    let usage = match (changes, migration.undo) {
+        (false, _) => Use::Read,
+        (true, true) => Use::Continue,
+        (true, false) => Use::Begin,
+    };
+    let journal = JournalFile::open(migration.journal.as_deref(), &cluster, usage)?;
+    let mut mover = Mover { session, cluster, roller, journal, limit: i64::from(migration.wait_limit) };
     let wanted: BTreeSet<Workload> = accounts.iter().cloned().collect();
     if migration.undo {
         return back::run(&mut mover, &wanted, consent).await;
     }
     let judged = mover.look(&wanted).await?;
-    show(mover.session, &judged);
-    for missing in wanted.iter().filter(|wanted| !judged.iter().any(|one| one.workload() == *wanted)) {
+    show(mover.session, &judged, !changes);
+    let is_seen = |wanted: &&Workload| judged.iter().any(|one| one.workload() == *wanted);
+    let missing: Vec<&Workload> = wanted.iter().filter(|wanted| !is_seen(wanted)).collect();
+    for missing in &missing {
         mover.session.ui.show(&format!("{missing} has no annotation of IRSA, or is not there."));
     }
     if migration.apply {
-        forward::run(&mut mover, &judged, consent).await
+        let exit = forward::run(&mut mover, &judged, consent).await?;
+        Ok(if exit == Exit::Done && !missing.is_empty() { Exit::InPart } else { exit })
     } else if migration.finish {
         finish::run(&mut mover, &judged, &wanted, consent).await
     } else {
@@ -201,8 +209,7 @@ impl Mover<'_, '_> {
         session.ui.progress("looking at service accounts …");
         let known = self.journal.known();
         let (onlooker, now) = (session.onlooker(), session.now());
-        let seen =
-            session.aws.annotated(&self.cluster, wanted, &known, &self.roller, onlooker, now).await;
+        let seen = session.aws.annotated(&self.cluster, wanted, &known, &self.roller, onlooker, now).await;
         let seen = seen.map_err(|why| {
             Problem::failed(
                 format!("the service accounts of {} can't be seen: {why}", self.cluster.id),
@@ -240,6 +247,27 @@ impl Mover<'_, '_> {
         agreed
     }
 
+    /// Notes how a step ended that was begun, where it failed; and returns that.
+    fn not_done(&mut self, account: &Annotated, entry: Entry, is_certain: bool, end: End) -> End {
+        if is_certain
+            && let Err(problem) = self.journal.note(self.session.now(), account, entry, Stage::NotDone)
+        {
+            return End::of(problem);
+        }
+        end
+    }
+
+    /// Has a service account's annotation be another, where it is as it was seen.
+    async fn annotate(
+        &mut self,
+        workload: &Workload,
+        change: (Option<&str>, Option<&str>),
+    ) -> Result<(), Unwritten> {
+        self.session.ui.progress(&format!("writing the annotation of {workload} …"));
+        let (roller, now) = (self.roller.clone(), self.session.now());
+        self.session.aws.annotate(&self.cluster, workload, change, &roller, now).await
+    }
+
     fn tell(&mut self, workload: &Workload, end: &End) {
         let (look, word, told) = match end {
             End::Moved => (Look::Green, "moved", ""),
@@ -273,8 +301,11 @@ impl Mover<'_, '_> {
             (count(|end| matches!(end, End::Undone)), "back with IRSA"),
             (count(|end| matches!(end, End::Stopped { .. })), "stopped"),
         ];
-        let told: Vec<String> =
-            done.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+        let told: Vec<String> = done
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, word)| format!("{count} {word}"))
+            .collect();
         self.session.ui.show("");
         self.session.ui.show(&format!("{}.", told.join(", ")));
         if ends.values().any(|end| !matches!(end, End::Stopped { .. })) && !next.is_empty() {
@@ -325,7 +356,8 @@ async fn refused(
     Ok(refusals(&shown.plan, sight, cluster, &session.config.guardrails))
 }
 
-fn show(session: &mut Session<'_>, judged: &[Judged]) {
+/// `steps`: with the commands for each, where it is not done here.
+fn show(session: &mut Session<'_>, judged: &[Judged], steps: bool) {
     if judged.is_empty() {
         session.ui.show("No service account that was looked at has IRSA's annotation.");
         return;
@@ -336,7 +368,7 @@ fn show(session: &mut Session<'_>, judged: &[Judged]) {
             [
                 sight.annotated.workload.to_string(),
                 role_name(&sight.annotated.role).to_owned(),
-                sight.pods.as_ref().map_or_else(|_| "?".to_owned(), |pods| pods.len().to_string()),
+                counted(sight).map_or_else(|| "?".to_owned(), |pods| pods.to_string()),
                 verdict.state.as_str().replace('-', " "),
                 verdict.told.clone(),
             ]
@@ -345,7 +377,8 @@ fn show(session: &mut Session<'_>, judged: &[Judged]) {
     table::show(&mut session.ui, ["SERVICE ACCOUNT", "ROLE", "PODS", "STATE", "WHY"], &rows);
     for one in judged {
         let verdict = &one.verdict;
-        if verdict.steps.is_empty() && verdict.remedy.is_empty() {
+        let steps = if steps { verdict.steps.as_slice() } else { &[] };
+        if steps.is_empty() && verdict.remedy.is_empty() {
             continue;
         }
         session.ui.show("");
@@ -354,7 +387,7 @@ fn show(session: &mut Session<'_>, judged: &[Judged]) {
         if !verdict.remedy.is_empty() {
             session.ui.show(&format!("  → {}", verdict.remedy));
         }
-        for (step, number) in verdict.steps.iter().zip(1..) {
+        for (step, number) in steps.iter().zip(1..) {
             let done = if step.done { "done" } else { "    " };
             session.ui.show(&format!("  {number}. {done}  {}", step.told));
             let more = [step.caution, step.command.as_str()];
@@ -393,7 +426,7 @@ impl AccountShape {
         Self {
             service_account: sight.annotated.workload.to_string(),
             role: sight.annotated.role.clone(),
-            pods: sight.pods.as_ref().ok().map(Vec::len),
+            pods: counted(sight),
             state: verdict.state.as_str(),
             told: verdict.told.clone(),
             remedy: verdict.remedy.clone(),
@@ -401,6 +434,11 @@ impl AccountShape {
             outcome: None,
         }
     }
+}
+
+/// Its pods, but those that are ending.
+fn counted(sight: &Sight) -> Option<usize> {
+    sight.pods.as_ref().ok().map(|pods| pods.iter().filter(|pod| !pod.is_ending).count())
 }
 
 fn exit_of_look(judged: &[Judged]) -> Exit {
@@ -414,17 +452,15 @@ fn exit_of_look(judged: &[Judged]) -> Exit {
     }
 }
 
-/// Where there was nothing to do.
-fn exit_of_nothing(judged: &[Judged]) -> Exit {
-    let left = judged.iter().any(|one| matches!(one.verdict.state, State::Unknown | State::MendFirst));
-    if left { Exit::InPart } else { Exit::Done }
-}
-
-fn exit(ends: &Ends) -> Exit {
+/// Of what was to be changed. Whatever is in one of `left`'s states, and was to be otherwise, is not.
+fn exit(judged: &[Judged], ends: &Ends, left: &[State]) -> Exit {
     let stopped = ends.values().filter(|end| matches!(end, End::Stopped { .. })).count();
-    match stopped {
-        0 => Exit::Done,
-        all if all == ends.len() => Exit::Failed,
-        _ => Exit::InPart,
+    let is_left = |one: &Judged| left.contains(&one.verdict.state) && !ends.contains_key(one.workload());
+    if stopped > 0 && stopped == ends.len() {
+        Exit::Failed
+    } else if stopped > 0 || judged.iter().any(is_left) {
+        Exit::InPart
+    } else {
+        Exit::Done
     }
 }

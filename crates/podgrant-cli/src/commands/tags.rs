@@ -123,7 +123,7 @@ pub async fn write(
             session.ui.json(&shape);
             return Ok(Exit::Declined);
         }
-        write_tags(session, &edited.role, &edited.edit).await?;
+        write_tags(session, &edited.role, &edited.edit).await.map_err(|unwritten| unwritten.problem)?;
         shape.written = true;
         session.ui.show(&format!("The tags of {name} are written."));
     }
@@ -214,18 +214,28 @@ impl Edited {
     }
 }
 
+/// Why tags were not written, for certain or maybe.
+pub(super) struct Unwritten {
+    pub problem: Problem,
+    pub is_certain: bool,
+}
+
 /// Writes tags, if the role is still as it was when they were shown: IAM has no conditional write.
-pub(super) async fn write_tags(session: &Session<'_>, role: &Role, edit: &Edit) -> Result<(), Problem> {
+pub(super) async fn write_tags(session: &Session<'_>, role: &Role, edit: &Edit) -> Result<(), Unwritten> {
     let name = role.arn.role_name();
-    let current = session.aws.role(name).await.map_err(|error| session.problem(&error))?;
+    let no = |problem| Unwritten { problem, is_certain: true };
+    let current = session.aws.role(name).await.map_err(|error| no(session.problem(&error)))?;
     if !current.is_some_and(|now| now.id == role.id && now.tags == role.tags) {
-        return Err(Problem::failed(
-            format!("the role {name} changed since it was shown, and nothing was written"),
-            "run it again",
-        ));
+        let told = format!("the role {name} changed since it was shown, and nothing was written");
+        return Err(no(Problem::failed(told, "run it again")));
     }
-    let written = session.aws.tag_role(name, &set(edit), &removed(edit)).await;
-    written.map_err(|error| session.problem(&error))
+    let (set, removed) = (set(edit), removed(edit));
+    let written = session.aws.tag_role(name, &set, &removed).await;
+    written.map_err(|error| Unwritten {
+        problem: session.problem(&error),
+        // The first of two calls may be done.
+        is_certain: error.is_a_no() && (set.is_empty() || removed.is_empty()),
+    })
 }
 
 /// The diff of tags, as lines.

@@ -124,6 +124,8 @@ pub struct Pod {
     /// Seconds since 1970.
     pub created_at: Option<i64>,
     pub host_network: bool,
+    /// Whether it is deleted, and its containers are about to end: that may take hours.
+    pub is_ending: bool,
     /// Who makes it anew when it is deleted.
     pub owner: Option<Owner>,
     /// Where its own text says that it runs on Fargate or Windows; none where it says neither.

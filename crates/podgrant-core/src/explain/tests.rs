@@ -41,6 +41,7 @@ fn pod(name: &str) -> Pod {
         node: Some("ip-1".to_owned()),
         created_at: Some(STARTED),
         host_network: false,
+        is_ending: false,
         owner: Some(Owner {
             group: "apps".to_owned(),
             kind: "ReplicaSet".to_owned(),

@@ -5,12 +5,12 @@
 //! EKS Pod Identity works"), and get no others. So it goes only where they can be made anew at once.
 
 use super::{
-    Moved, Sight, State, Step, StepKind, asks, elsewhere, has_variables, oidc_statements, subject,
+    IrsaEdit, Moved, Sight, State, Step, StepKind, asks, elsewhere, has_variables, oidc_statements, subject,
 };
+use crate::explain::evidence::Read;
 use crate::model::{Cluster, Role};
 use crate::tags::edit::{self, Edit};
 use crate::tags::{RoleTags, TagKeys};
-use crate::trust::manage::with_also;
 
 /// Why there is no way back, or not now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,11 +26,46 @@ impl Halt {
     }
 }
 
-/// The steps back, in their order.
+/// The way back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Back {
+    /// In their order. What IRSA needs stands first, and is good whatever follows.
+    pub steps: Vec<Step>,
+    /// Why nothing goes that Pod Identity needs.
+    pub halt: Option<Halt>,
+}
+
+impl Back {
+    /// The next step, and which of them it is.
+    ///
+    /// # Errors
+    /// Why it goes no further.
+    pub fn next(self) -> Result<Option<(usize, Step)>, Halt> {
+        let next = self.steps.into_iter().enumerate().find(|(_, step)| !step.done);
+        match (next, self.halt) {
+            (Some((_, step)), Some(halt)) if !gives_irsa(step.kind) => Err(halt),
+            (None, Some(halt)) => Err(halt),
+            (next, _) => Ok(next),
+        }
+    }
+}
+
+/// Whether a step gives back what IRSA needs, and takes nothing.
+fn gives_irsa(kind: StepKind) -> bool {
+    matches!(kind, StepKind::Statement | StepKind::Annotation)
+}
+
+/// What is to be done to go back. `provider`: whether the account has the cluster's OIDC provider.
 ///
 /// # Errors
 /// Why nothing of it is to be done.
-pub fn back(sight: &Sight, moved: &Moved, cluster: &Cluster, keys: &TagKeys) -> Result<Vec<Step>, Halt> {
+pub fn back(
+    sight: &Sight,
+    moved: &Moved,
+    provider: &Read<bool>,
+    cluster: &Cluster,
+    keys: &TagKeys,
+) -> Result<Back, Halt> {
     let (workload, unread) = (&sight.annotated.workload, |why: &String| Halt::new(State::Unknown, why, ""));
     let standing = sight.standing.as_ref().map_err(unread)?;
     let pods = sight.pods.as_ref().map_err(unread)?;
@@ -45,51 +80,78 @@ pub fn back(sight: &Sight, moved: &Moved, cluster: &Cluster, keys: &TagKeys) -> 
             Some(account) => format!("its role is in another account, {account}, and was not looked at"),
             None => format!("the role {} is gone, or was made again", moved.role),
         };
-        let remedy = "by hand: put the annotation back, take the association away, restart its pods";
+        let remedy = "by hand: statement and annotation back first, then take the association away, and restart its pods";
         return Err(Halt::new(State::MendFirst, told, remedy));
     };
-    let mended = with_also(&role.trust_policy, &moved.statements)
+    if !*provider.as_ref().map_err(unread)? {
+        let told = "the account has no OIDC provider of the cluster any more: IRSA lets nobody in";
+        let remedy = "make it: eksctl utils associate-iam-oidc-provider --approve --cluster …";
+        return Err(Halt::new(State::MendFirst, told, remedy));
+    }
+    let mended = IrsaEdit::put_back(role, cluster, workload, &moved.statements)
         .map_err(|why| Halt::new(State::MendFirst, format!("its trust policy stays as it is: {why}"), ""))?;
-    let policy = mended.as_ref().unwrap_or(&role.trust_policy);
+    let policy = mended.as_ref().map_or(role.trust_policy.as_str(), IrsaEdit::after);
     if oidc_statements(policy, cluster.oidc_issuer.as_deref(), workload).is_empty() {
         let told = "the role's trust policy has no statement for it by the cluster's OIDC provider, and the journal \
                     knows of none";
-        return Err(Halt::new(State::MendFirst, told, "let it in by IRSA first, or leave it to Pod Identity"));
+        return Err(Halt::new(
+            State::MendFirst,
+            told,
+            "let it in by IRSA first, or leave it to Pod Identity",
+        ));
     }
     let edit = tags_back(role, moved, sight, cluster, keys);
-    if let Some(standing) = standing {
-        let after = Role { tags: edit.tags.clone(), ..role.clone() };
-        if standing.managed().is_none() {
-            let told = format!("association {} is not podgrant's", standing.id);
-            return Err(Halt::new(State::Stays, told, "whoever made it takes it away"));
-        }
-        if asks(&after, cluster, workload, keys) {
-            let told = "a grant of the role asks for the place that was there before it was moved, or means others too";
-            let remedy = "podgrant revoke takes it away, if that is meant";
-            return Err(Halt::new(State::Stays, told, remedy));
-        }
-    }
     let step = |kind, done, told: String| Step { kind, done, told, caution: "", command: String::new() };
-    let given = pods.iter().filter(|pod| has_variables(pod)).count();
+    let given = pods.iter().filter(|pod| !pod.is_ending && has_variables(pod)).count();
+    let all = pods.iter().filter(|pod| !pod.is_ending).count();
     let tags: Vec<&str> = edit.changes.iter().map(|change| change.key.as_str()).collect();
-    Ok(vec![
+    let association = match standing {
+        None => "no association stands".to_owned(),
+        Some(standing) => format!("association {} goes", standing.id),
+    };
+    let steps = vec![
         step(StepKind::Statement, mended.is_none(), counted(moved.statements.len())),
-        step(StepKind::Annotation, sight.is_annotated, format!("the annotation with {}", moved.role)),
         step(
-            StepKind::Tag,
-            edit.changes.is_empty(),
-            format!("take back {} of the role", if tags.is_empty() { "no tag".to_owned() } else { tags.join(" and ") }),
+            StepKind::Annotation,
+            sight.is_annotated || !moved.annotation,
+            format!("the annotation with {}", moved.role),
         ),
-        step(
-            StepKind::Association,
-            standing.is_none(),
-            standing.as_ref().map_or_else(
-                || "no association stands".to_owned(),
-                |standing| format!("take association {} away", standing.id),
-            ),
-        ),
-        step(StepKind::Restart, given == 0, format!("{given} of {} pods have Pod Identity's variables", pods.len())),
-    ])
+        step(StepKind::Tag, edit.changes.is_empty(), format!("of the role's tags {}", tags.join(" and "))),
+        step(StepKind::Association, standing.is_none(), association),
+        step(StepKind::Restart, given == 0, format!("{given} of {all} pods have Pod Identity's variables")),
+    ];
+    let halt = halt(sight, moved, (role, &edit), cluster, keys);
+    Ok(Back { steps, halt })
+}
+
+/// Why the association stays.
+fn halt(
+    sight: &Sight,
+    moved: &Moved,
+    (role, edit): (&Role, &Edit),
+    cluster: &Cluster,
+    keys: &TagKeys,
+) -> Option<Halt> {
+    const BESIDE: &str = "what IRSA needs stands beside it again";
+    if !sight.is_annotated && !moved.annotation {
+        let told = "its annotation was taken away, and not by podgrant migrate";
+        return Some(Halt::new(State::MendFirst, told, "put it back where it is written, then run it again"));
+    }
+    let standing = sight.standing.as_ref().ok()?.as_ref()?;
+    if standing.managed().is_none() {
+        let told = format!("association {} is not podgrant's; {BESIDE}", standing.id);
+        let remedy = "whoever made it takes it away; then make its pods anew";
+        return Some(Halt::new(State::Stays, told, remedy));
+    }
+    let after = Role { tags: edit.tags.clone(), ..role.clone() };
+    if asks(&after, cluster, &sight.annotated.workload, keys) {
+        let told = format!(
+            "a grant of the role asks for the place that podgrant migrate did not write, or that means others too; {BESIDE}"
+        );
+        let remedy = "podgrant revoke takes it away, if that is meant; then make its pods anew";
+        return Some(Halt::new(State::Stays, told, remedy));
+    }
+    None
 }
 
 fn counted(statements: usize) -> String {
@@ -107,7 +169,11 @@ pub fn tags_back(role: &Role, moved: &Moved, sight: &Sight, cluster: &Cluster, k
     let mut edit = edit::revoke(keys, &role.tags, &place.into_iter().collect());
     let (left, problems) = RoleTags::parse(keys, &edit.tags);
     let key = keys.key("trust");
-    if moved.trusts && left.grants.is_empty() && problems.is_empty() && edit.tags.get(&key).is_some_and(|is| is == "manage") {
+    if moved.trusts
+        && left.grants.is_empty()
+        && problems.is_empty()
+        && edit.tags.get(&key).is_some_and(|is| is == "manage")
+    {
         edit.tags.remove(&key);
         edit.changes = edit::changes(&role.tags, &edit.tags);
     }

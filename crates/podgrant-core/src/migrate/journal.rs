@@ -1,14 +1,14 @@
 //! What a migration changed, noted before it is changed: what is needed to take it back, and to know of service accounts
 //! that have no annotation any more.
 //!
-//! A line of JSON a step, at first as what is about to be done and then as done. What is there decides what is next; the
-//! journal only says what was there before.
+//! A line of JSON for what is about to be done, and another for how it ended. What is there decides what is next; the
+//! journal only says what was there before, and whose doing it was.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{ClusterId, Workload};
+use crate::names::Workload;
 
 /// The shape of its lines. It grows by fields; another meaning is another number.
 const VERSION: u32 = 1;
@@ -20,6 +20,7 @@ pub struct Line {
     version: u32,
     /// When, by RFC 3339.
     pub at: String,
+    /// The cluster's ARN: accounts may have clusters of the same name.
     pub cluster: String,
     /// `namespace/name`.
     pub service_account: String,
@@ -27,8 +28,18 @@ pub struct Line {
     pub role: String,
     #[serde(flatten)]
     pub entry: Entry,
-    /// Whether it is done, or about to be.
-    pub done: bool,
+    pub stage: Stage,
+}
+
+/// Where a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// About to be done. With no other line after it, it may have been done.
+    Begun,
+    Done,
+    /// It was refused, and certainly not done.
+    NotDone,
 }
 
 /// What is, or was, changed.
@@ -58,7 +69,7 @@ pub enum Entry {
     Undone,
 }
 
-/// What was done for one service account, begun or done.
+/// What was done for one service account, for certain or maybe.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Moved {
     /// The role of its annotation.
@@ -66,6 +77,7 @@ pub struct Moved {
     /// The role's own id, where it was changed.
     pub role_id: Option<String>,
     pub grants: bool,
+    /// Whether the role lets podgrant see to its trust policy since something was moved with it.
     pub trusts: bool,
     pub annotation: bool,
     pub statements: Vec<String>,
@@ -74,7 +86,16 @@ pub struct Moved {
 /// All that was done, by cluster and service account.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Journal {
-    moved: BTreeMap<(String, String), Moved>,
+    moved: BTreeMap<(String, String), Account>,
+    /// Roles whose trust policy podgrant was let see to: that was for all that are moved with the role.
+    trusting: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Account {
+    moved: Moved,
+    /// What was about to be done last.
+    begun: Option<Entry>,
 }
 
 /// A line that is none.
@@ -86,23 +107,56 @@ pub struct JournalError {
 }
 
 impl Line {
+    /// `cluster`: its ARN.
     pub fn new(
         at: String,
-        cluster: &ClusterId,
+        cluster: &str,
         account: &Workload,
         role: &str,
         entry: Entry,
-        done: bool,
+        stage: Stage,
     ) -> Self {
         Self {
             version: VERSION,
             at,
-            cluster: cluster.to_string(),
+            cluster: cluster.to_owned(),
             service_account: account.to_string(),
             role: role.to_owned(),
             entry,
-            done,
+            stage,
         }
+    }
+}
+
+impl Moved {
+    fn add(&mut self, entry: Entry) {
+        match entry {
+            Entry::Tags { role_id, grants, trusts, .. } => {
+                self.role_id = Some(role_id);
+                self.grants |= grants;
+                self.trusts |= trusts;
+            }
+            Entry::Annotation => self.annotation = true,
+            Entry::Statement { role_id, statements } => {
+                self.role_id = Some(role_id);
+                for statement in statements {
+                    if !self.statements.contains(&statement) {
+                        self.statements.push(statement);
+                    }
+                }
+            }
+            Entry::Association | Entry::Restart { .. } | Entry::Undone => {}
+        }
+    }
+}
+
+impl Account {
+    /// With what may have been done.
+    fn whole(mut self) -> Moved {
+        if let Some(begun) = self.begun {
+            self.moved.add(begun);
+        }
+        self.moved
     }
 }
 
@@ -129,39 +183,47 @@ impl Journal {
     pub fn add(&mut self, line: Line) {
         let key = (line.cluster, line.service_account);
         if line.entry == Entry::Undone {
-            if line.done {
-                self.moved.remove(&key);
+            if line.stage == Stage::Done {
+                self.remove(&key);
             }
             return;
         }
-        let moved = self.moved.entry(key).or_default();
-        moved.role = line.role;
-        match line.entry {
-            Entry::Tags { role_id, grants, trusts, .. } => {
-                moved.role_id = Some(role_id);
-                moved.grants |= grants;
-                moved.trusts |= trusts;
-            }
-            Entry::Annotation => moved.annotation = true,
-            Entry::Statement { role_id, statements } => {
-                moved.role_id = Some(role_id);
-                let new = statements.into_iter().filter(|one| !moved.statements.contains(one));
-                let new: Vec<String> = new.collect();
-                moved.statements.extend(new);
-            }
-            Entry::Association | Entry::Restart { .. } | Entry::Undone => {}
+        let account = self.moved.entry(key).or_default();
+        account.moved.role.clone_from(&line.role);
+        // Of what was begun before and has no end, nobody knows: it may have been done.
+        let before = account.begun.take().filter(|begun| line.stage == Stage::Begun || *begun != line.entry);
+        let done = (line.stage == Stage::Done).then(|| line.entry.clone());
+        for entry in before.into_iter().chain(done) {
+            account.moved.add(entry);
+        }
+        if line.stage == Stage::Begun {
+            account.begun = Some(line.entry);
+        }
+        if account.moved.trusts {
+            self.trusting.insert(line.role);
         }
     }
 
-    /// What was done for a service account, and not taken back.
-    pub fn of(&self, cluster: &ClusterId, account: &Workload) -> Option<&Moved> {
-        self.moved.get(&(cluster.to_string(), account.to_string()))
+    fn remove(&mut self, key: &(String, String)) {
+        let Some(account) = self.moved.remove(key) else { return };
+        let moved = account.whole();
+        if !self.moved.values().any(|account| account.moved.role == moved.role) {
+            self.trusting.remove(&moved.role);
+        } else if moved.trusts {
+            self.trusting.insert(moved.role);
+        }
+    }
+
+    /// What was done for a service account, and not taken back. `cluster`: its ARN.
+    pub fn of(&self, cluster: &str, account: &Workload) -> Option<Moved> {
+        let mut moved = self.moved.get(&(cluster.to_owned(), account.to_string()))?.clone().whole();
+        moved.trusts |= self.trusting.contains(&moved.role);
+        Some(moved)
     }
 
     /// The service accounts of a cluster that something was done for, and not taken back.
-    pub fn accounts(&self, cluster: &ClusterId) -> BTreeSet<Workload> {
-        let cluster = cluster.to_string();
-        let here = self.moved.keys().filter(|(of, _)| *of == cluster);
+    pub fn accounts(&self, cluster: &str) -> BTreeSet<Workload> {
+        let here = self.moved.keys().filter(|(of, _)| of == cluster);
         here.filter_map(|(_, account)| {
             let (namespace, name) = account.split_once('/')?;
             Some(Workload { namespace: namespace.parse().ok()?, service_account: name.parse().ok()? })

@@ -1,7 +1,5 @@
 //! What is to be done for one service account, in the order that loses no access.
 
-use std::collections::BTreeSet;
-
 use super::{ANNOTATION, ANNOTATION_CAUTION, Reach, Sight, Step, StepKind, asks, oidc_statements, trusts};
 use crate::explain::evidence::{FULL_URI, Pod};
 use crate::model::{Association, Cluster, Role};
@@ -72,19 +70,26 @@ pub(super) fn steps(
 }
 
 pub(super) fn restart(stands: bool, pods: &[Pod], cluster: &Cluster, workload: &Workload) -> Step {
-    let given = pods.iter().filter(|pod| is_given(pod)).count();
+    let running = || pods.iter().filter(|pod| !pod.is_ending);
+    let (given, all) = (running().filter(|pod| is_given(pod)).count(), running().count());
+    // Their credentials are renewed by IRSA until they end.
+    let ending = pods.iter().filter(|pod| pod.is_ending && is_by_irsa(pod)).count();
+    let told = format!("{given} of {all} pods have Pod Identity's variables");
+    let restart = format!("podgrant restart {workload}@{} --apply --wait", cluster.id);
     Step {
         kind: StepKind::Restart,
-        done: stands && given == pods.len(),
-        told: format!("{given} of {} pods have Pod Identity's variables", pods.len()),
+        done: stands && given == all && ending == 0,
+        told: if ending > 0 { format!("{told}; {ending} with IRSA's are still ending") } else { told },
         caution: "",
-        command: format!("podgrant restart {workload}@{} --apply --wait", cluster.id),
+        command: if given < all || !stands { restart } else { String::new() },
     }
 }
 
 pub(super) fn annotation(workload: &Workload, stands: bool) -> Step {
     let told = match stands {
-        true => "take the annotation out where it is written (chart, manifest), for this cluster alone, or it comes back",
+        true => {
+            "take the annotation out where it is written (chart, manifest), for this cluster alone, or it comes back"
+        }
         false => "the annotation is gone",
     };
     Step {
@@ -97,12 +102,6 @@ pub(super) fn annotation(workload: &Workload, stands: bool) -> Step {
             workload.namespace, workload.service_account
         ),
     }
-}
-
-/// The statements of a role's trust policy that let in this service account by IRSA, and nobody else.
-pub fn alone(role: &Role, cluster: &Cluster, workload: &Workload) -> BTreeSet<usize> {
-    let found = oidc_statements(&role.trust_policy, cluster.oidc_issuer.as_deref(), workload);
-    found.iter().filter(|found| found.reach == Reach::Alone).map(|found| found.number).collect()
 }
 
 pub(super) fn statement(role: &Role, cluster: &Cluster, workload: &Workload) -> Step {

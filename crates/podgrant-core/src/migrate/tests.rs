@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::*;
-use crate::explain::evidence::{Container, TOKEN_FILE, WEB_IDENTITY};
+use crate::explain::evidence::{Container, FULL_URI, TOKEN_FILE, WEB_IDENTITY};
 use crate::fixtures::{cluster, foreign, ours, role, snapshot};
 use crate::names::{Region, Workload};
 use crate::plan::plan_grants;
@@ -59,6 +59,7 @@ fn row() -> Row {
         is_annotated: true,
         role: Ok(Some(payments())),
         standing: Ok(None),
+        made_at: None,
         pods: Ok(vec![pod.clone(), pod]),
         broken: Vec::new(),
         unseen: Vec::new(),
@@ -140,6 +141,11 @@ fn what_is_said_of_a_service_account() {
         ("granted, all pods made anew", |r| {
             r.granted();
             r.given(2);
+        }),
+        ("granted, all made anew, and one is ending", |r| {
+            r.granted();
+            r.given(1);
+            r.pods()[1].is_ending = true;
         }),
         ("granted, pods with both use IRSA", |r| {
             r.granted();
@@ -376,4 +382,88 @@ fn a_statement_is_for_one_alone_only_where_its_text_says_so() {
     let found = oidc_statements(&policy(&[staging]), None, &workload());
     assert_eq!(found[0].reach, Reach::Wider, "without an issuer nobody knows whose it is");
     assert_eq!(oidc_statements("not JSON", None, &workload()), []);
+}
+
+mod journal {
+    use super::*;
+
+    const CLUSTER: &str = "arn:aws:eks:eu-west-1:111122223333:cluster/prod-eu";
+
+    fn line(account: &str, entry: &Entry, stage: Stage) -> String {
+        let (namespace, name) = account.split_once('/').unwrap();
+        let workload =
+            Workload { namespace: namespace.parse().unwrap(), service_account: name.parse().unwrap() };
+        let at = "2026-03-02T10:15:30Z".to_owned();
+        let line = Line::new(at, CLUSTER, &workload, "arn:role", entry.clone(), stage);
+        serde_json::to_string(&line).unwrap() + "\n"
+    }
+
+    fn tags() -> Entry {
+        Entry::Tags {
+            role_id: "AROA1".to_owned(),
+            before: [("podgrant/grant".to_owned(), None)].into(),
+            after: [("podgrant/grant".to_owned(), Some("payments/api@prod-eu".to_owned()))].into(),
+            grants: true,
+            trusts: true,
+        }
+    }
+
+    fn read(lines: &[String]) -> Journal {
+        Journal::read(&lines.concat()).unwrap()
+    }
+
+    #[test]
+    fn what_may_have_been_done_counts_and_what_was_refused_does_not() {
+        let of = |lines: &[String]| read(lines).of(CLUSTER, &workload());
+        assert_eq!(of(&[]), None);
+        let (begun, done, not) = (Stage::Begun, Stage::Done, Stage::NotDone);
+        for (stages, counts) in [
+            (vec![begun], true),
+            (vec![begun, done], true),
+            (vec![begun, not], false),
+            (vec![begun, not, begun], true),
+            // The first one has no end: nobody knows.
+            (vec![begun, begun, not], true),
+            (vec![begun, not, begun, not], false),
+            (vec![begun, done, begun, not], true),
+        ] {
+            let lines: Vec<String> =
+                stages.iter().map(|stage| line("payments/api", &tags(), *stage)).collect();
+            let moved = of(&lines).unwrap();
+            assert_eq!((moved.grants, moved.trusts), (counts, counts), "{stages:?}");
+        }
+        // Another step after one without an end.
+        let moved =
+            of(&[line("payments/api", &tags(), begun), line("payments/api", &Entry::Annotation, begun)]);
+        assert!(moved.is_some_and(|moved| moved.grants && moved.annotation));
+    }
+
+    #[test]
+    fn what_a_role_was_let_goes_with_the_last_that_was_moved_with_it() {
+        let both = [
+            line("payments/api", &tags(), Stage::Begun),
+            line("payments/worker", &Entry::Association, Stage::Done),
+        ];
+        let worker = Workload { service_account: "worker".parse().unwrap(), ..workload() };
+        let undone = line("payments/api", &Entry::Undone, Stage::Done);
+        let journal = read(&[both.concat(), undone.clone()]);
+        assert_eq!(journal.of(CLUSTER, &workload()), None);
+        assert!(journal.of(CLUSTER, &worker).is_some_and(|moved| moved.trusts && !moved.grants));
+        assert_eq!(journal.accounts(CLUSTER), [worker.clone()].into());
+        assert!(journal.accounts("arn:aws:eks:eu-west-1:999988887777:cluster/prod-eu").is_empty());
+        let last = line("payments/worker", &Entry::Undone, Stage::Done);
+        let again = line("payments/worker", &Entry::Association, Stage::Done);
+        let journal = read(&[both.concat(), undone, last, again]);
+        assert!(journal.of(CLUSTER, &worker).is_some_and(|moved| !moved.trusts));
+    }
+
+    #[test]
+    fn half_a_line_is_none_and_a_line_that_is_none_is_an_error() {
+        let whole = line("payments/api", &tags(), Stage::Done);
+        assert_eq!(Journal::read(&format!("{whole}{{\"version\":1")), Journal::read(&whole));
+        let problem = |text: &str| Journal::read(text).unwrap_err().to_string();
+        assert!(problem(&format!("{whole}{{\"version\":1\n")).starts_with("line 2: "));
+        let newer = whole.replace("\"version\":1", "\"version\":2");
+        assert_eq!(problem(&newer), "line 1: version 2 is not known, but 1 is");
+    }
 }

@@ -131,8 +131,8 @@ pub fn with_also(policy: &str, statements: &[String]) -> Result<Option<String>, 
     let document = Document::read(policy)?;
     let mut missing: Vec<&str> = Vec::new();
     for text in statements {
-        let value: Value =
-            serde_json::from_str(text).map_err(|error| format!("what is to be added is not JSON ({error})"))?;
+        let value: Value = serde_json::from_str(text)
+            .map_err(|error| format!("what is to be added is not JSON ({error})"))?;
         understand(&value).map_err(|problem| format!("what is to be added {problem}"))?;
         if !document.statements.iter().any(|(_, stands)| *stands == value) {
             missing.push(text);

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use podgrant_aws::View;
 use podgrant_core::explain::SETTLING;
-use podgrant_core::migrate::{Entry, Halt, Moved, Step, StepKind, back, tags_back};
-use podgrant_core::restart::Restart;
-use podgrant_core::trust::manage::with_also;
-use podgrant_core::{Change, Verdict, Workload};
+use podgrant_core::migrate::{Back, Entry, Halt, IrsaEdit, Moved, Stage, Step, StepKind, back, tags_back};
+use podgrant_core::moment::rfc3339;
+use podgrant_core::restart::{Restart, Toward};
+use podgrant_core::{Change, FindingKind, Verdict, Workload};
 use podgrant_runtime::Function;
 
-use super::forward::all_to_roll;
+use super::forward::{all_to_roll, restart_line};
 use super::{End, Ends, GOES_ON, Judged, Mover, PAUSE, exit};
 use crate::arguments::Consent;
 use crate::commands::apply::CarriedOut;
@@ -22,6 +22,22 @@ use crate::ui::Look;
 
 /// How often pods are made anew that have Pod Identity's variables all the same.
 const MOST_ROLLS: usize = 3;
+
+/// For so many seconds the agent keeps credentials at most (EKS user guide, "How EKS Pod Identity works").
+const HELD: i64 = 6 * 3600;
+
+/// What was done in this run.
+#[derive(Default)]
+struct Progress {
+    ends: Ends,
+    /// When a step was first done, of those that take a while to be seen.
+    since: BTreeMap<(Workload, StepKind), i64>,
+    rolls: BTreeMap<Workload, usize>,
+    /// When an association was first seen to be gone.
+    withdrawn: BTreeMap<Workload, i64>,
+    /// From when on new pods get what they should.
+    settled: Option<i64>,
+}
 
 impl From<Halt> for End {
     fn from(halt: Halt) -> Self {
@@ -38,13 +54,15 @@ pub(super) async fn run(
     if !mover.journal.is_there() {
         return Err(Problem::failed(
             format!("there is no journal {} of what was done", mover.journal.path().display()),
-            "name it with --journal; without one, by hand: podgrant revoke, podgrant apply, and restart the pods",
+            "name it with --journal; without one, by hand: statement and annotation back first where they are gone, then podgrant \
+             revoke and podgrant apply, then restart the pods",
         ));
     }
     let known: BTreeSet<Workload> = mover.journal.known().into_iter().map(|one| one.workload).collect();
     for missing in wanted.difference(&known) {
         let path = mover.journal.path().display();
-        let line = format!("{missing}: the journal {path} has nothing that was done for it, or all was taken back.");
+        let line =
+            format!("{missing}: the journal {path} has nothing that was done for it, or all was taken back.");
         mover.session.ui.show(&line);
     }
     let accounts: BTreeSet<Workload> =
@@ -62,7 +80,7 @@ pub(super) async fn run(
         match mover.steps_back(one).await {
             Ok((found, restarts)) => {
                 mover.show_back(&found, &restarts);
-                steps.push(found);
+                steps.push(found.steps);
             }
             Err(end) => {
                 mover.tell(one.workload(), &end);
@@ -72,132 +90,234 @@ pub(super) async fn run(
         }
         mover.session.ui.show("");
     }
-    let goes: Vec<Workload> =
+    let goes: BTreeSet<Workload> =
         judged.iter().map(|one| one.workload().clone()).filter(|one| !ends.contains_key(one)).collect();
     if goes.is_empty() {
         mover.sum_up(&ends, "");
-        mover.put_out(&judged, &steps, Some(&ends));
-        return Ok(exit(&ends));
+        mover.put_out(&judged, &steps, None);
+        return Ok(Exit::Failed);
     }
     mover.session.ui.show(
         "Pods that run keep the credentials that they hold, for 6 hours at most, and get no others until they are made anew.",
     );
+    mover
+        .session
+        .ui
+        .show("podgrant's own statement in a trust policy stays, and lets nobody in without an association.");
     if !mover.is_agreed("Take it back?", consent) {
         mover.put_out(&judged, &steps, None);
         return Ok(Exit::Declined);
     }
-    for workload in goes {
-        let end = match mover.session.is_interrupted() {
-            true => End::interrupted(),
-            false => match mover.take_back(&workload).await {
-                Ok(()) => End::Undone,
-                Err(end) => end,
-            },
-        };
-        mover.tell(&workload, &end);
-        ends.insert(workload, end);
-    }
+    ends.extend(mover.take_back(&goes).await);
     mover.sum_up(&ends, "");
     mover.put_out(&judged, &steps, Some(&ends));
-    Ok(exit(&ends))
+    let missing = wanted.difference(&known).next().is_some();
+    Ok(match exit(&judged, &ends, &[]) {
+        Exit::Done if missing => Exit::InPart,
+        exit => exit,
+    })
 }
 
 impl Mover<'_, '_> {
     fn moved(&self, workload: &Workload) -> Result<Moved, End> {
-        let moved = self.journal.moved(workload).cloned();
-        moved.ok_or_else(|| End::stopped("the journal has nothing that was done for it", ""))
+        self.journal
+            .moved(workload)
+            .ok_or_else(|| End::stopped("the journal has nothing that was done for it", ""))
+    }
+
+    async fn way_back(&mut self, one: &Judged) -> Result<Back, End> {
+        let moved = self.moved(one.workload())?;
+        let provider = self.session.aws.has_oidc_provider(&self.cluster).await;
+        Ok(back(&one.sight, &moved, &provider, &self.cluster, self.session.aws.keys())?)
     }
 
     /// What is to be done, if all of it can be: where pods can't be made anew, nothing is begun.
-    async fn steps_back(&mut self, one: &Judged) -> Result<(Vec<Step>, Vec<Restart>), End> {
-        let moved = self.moved(one.workload())?;
-        let steps = back(&one.sight, &moved, &self.cluster, self.session.aws.keys())?;
-        let restarts = self.pods_back(one.workload()).await?;
-        Ok((steps, restarts))
+    async fn steps_back(&mut self, one: &Judged) -> Result<(Back, Vec<Restart>), End> {
+        let way = self.way_back(one).await?;
+        let restarts = match &way.halt {
+            None => self.pods_back(one.workload()).await?,
+            // What goes no further is told when that is reached.
+            Some(_) => Vec::new(),
+        };
+        way.clone().next()?;
+        Ok((way, restarts))
     }
 
     async fn pods_back(&mut self, workload: &Workload) -> Result<Vec<Restart>, End> {
         self.session.ui.progress(&format!("looking at the pods of {workload} …"));
-        let now = self.session.now();
-        let found = self.session.aws.restarts_back(&self.cluster, workload, &self.roller, now).await;
+        let (toward, now) = (Toward::Irsa, self.session.now());
+        let found =
+            self.session.aws.restarts_toward(toward, &self.cluster, workload, &self.roller, now).await;
         all_to_roll(found.map_err(|why| End::stopped(why, GOES_ON))?)
     }
 
-    fn show_back(&mut self, steps: &[Step], restarts: &[Restart]) {
-        for step in steps.iter().filter(|step| !step.done) {
-            let sign = match step.kind {
-                StepKind::Statement | StepKind::Annotation => '+',
-                StepKind::Restart => '~',
-                _ => '-',
-            };
-            let more = match step.kind {
-                StepKind::Restart => {
-                    let names: Vec<String> = restarts.iter().map(|one| one.workload.to_string()).collect();
-                    format!(": {}", names.join(", "))
-                }
-                _ => String::new(),
-            };
-            let line = format!("{sign} {}{more}", step.told);
+    fn show_back(&mut self, way: &Back, restarts: &[Restart]) {
+        let gives = |step: &&Step| matches!(step.kind, StepKind::Statement | StepKind::Annotation);
+        let goes_on = |step: &&Step| !step.done && (way.halt.is_none() || gives(step));
+        let steps: Vec<&Step> = way.steps.iter().filter(goes_on).collect();
+        let mut lines: Vec<String> = Vec::new();
+        for step in &steps {
+            match step.kind {
+                StepKind::Restart => lines.extend(restarts.iter().map(restart_line)),
+                _ if gives(step) => lines.push(format!("+ {}", step.told)),
+                _ => lines.push(format!("- {}", step.told)),
+            }
+        }
+        if let Some(halt) = &way.halt {
+            lines.push(format!("! and no more: {}", halt.told));
+        } else if steps.is_empty() {
+            lines.push(". nothing is left to be taken back".to_owned());
+        }
+        for line in lines {
             let line = self.session.ui.look(Look::of_sign(&line), &line);
             self.session.ui.show(&format!("  {line}"));
         }
     }
 
-    /// In the order that loses the least: all that IRSA needs, then the association, then new pods at once.
-    async fn take_back(&mut self, workload: &Workload) -> Result<(), End> {
-        let moved = self.moved(workload)?;
-        let mut since: BTreeMap<StepKind, i64> = BTreeMap::new();
-        let (mut rolls, mut settled) = (0, None);
+    /// In the order that loses the least: all that IRSA needs, of all of them; then the associations; then new pods at once.
+    async fn take_back(&mut self, accounts: &BTreeSet<Workload>) -> Ends {
+        let mut progress = Progress::default();
         loop {
-            if self.session.is_interrupted() {
-                return Err(End::interrupted());
+            let left: BTreeSet<Workload> =
+                accounts.iter().filter(|one| !progress.ends.contains_key(one)).cloned().collect();
+            if left.is_empty() {
+                return progress.ends;
             }
-            let one = self.look_at(workload).await?;
-            let steps = back(&one.sight, &moved, &self.cluster, self.session.aws.keys())?;
-            let Some(step) = steps.into_iter().find(|step| !step.done) else {
-                let noted = self.journal.note(self.session.now(), &one.sight.annotated, Entry::Undone, true);
-                return noted.map_err(End::of);
+            let seen = match self.session.is_interrupted() {
+                true => Err(End::interrupted()),
+                false => self.look(&left).await.map_err(End::of),
             };
-            let now = self.session.now();
-            let is_first = !since.contains_key(&step.kind);
-            if now - *since.entry(step.kind).or_insert(now) > self.limit && step.kind != StepKind::Restart {
-                return Err(End::stopped(format!("after {} s it is not so yet: {}", self.limit, step.told), GOES_ON));
-            }
-            match step.kind {
-                StepKind::Statement if is_first => self.put_statements_back(&one, &moved).await?,
-                StepKind::Annotation if is_first => self.put_annotation_back(&one, &moved).await?,
-                StepKind::Tag if is_first => {
-                    // From here on new pods have IRSA's role, and old ones are to be made anew: all at once, or not at all.
-                    self.pods_back(workload).await?;
-                    self.put_tags_back(&one, &moved).await?;
-                }
-                StepKind::Association => {
-                    self.pods_back(workload).await?;
-                    self.withdraw(&one, &moved).await?;
-                    settled = Some(self.session.now() + SETTLING);
-                }
-                StepKind::Restart => {
-                    rolls += 1;
-                    if rolls > MOST_ROLLS {
-                        return Err(End::stopped("its new pods have Pod Identity's variables all the same", GOES_ON));
+            let judged = match seen {
+                Ok(judged) => judged,
+                Err(end) => {
+                    for workload in left {
+                        self.ended(&mut progress, &workload, end.clone());
                     }
-                    self.make_anew_back(&one, settled).await?;
-                    settled = Some(self.session.now() + SETTLING);
+                    return progress.ends;
+                }
+            };
+            // Those that are furthest behind come first.
+            let mut behind: BTreeMap<usize, Vec<(Judged, Step)>> = BTreeMap::new();
+            for one in judged {
+                match self.next_back(&one, &mut progress).await {
+                    Ok(Some((number, step))) => behind.entry(number).or_default().push((one, step)),
+                    Ok(None) => self.undone(&one, &mut progress),
+                    Err(end) => self.ended(&mut progress, one.workload(), end),
+                }
+            }
+            let Some((_, now)) = behind.pop_first() else { continue };
+            let accounts: BTreeSet<Workload> = now.iter().map(|(one, _)| one.workload().clone()).collect();
+            let mut roles: BTreeSet<String> = BTreeSet::new();
+            let mut restarts: BTreeMap<Workload, Vec<Restart>> = BTreeMap::new();
+            for (one, step) in &now {
+                // What was written to a role changes what the next account of it has to begin from.
+                let is_of_the_role =
+                    matches!(step.kind, StepKind::Statement | StepKind::Tag | StepKind::Association);
+                if is_of_the_role && !roles.insert(one.sight.annotated.role.clone()) {
                     continue;
                 }
-                // It does not show yet.
-                _ => {}
+                let now = self.session.now();
+                progress.since.entry((one.workload().clone(), step.kind)).or_insert(now);
+                let ended = match step.kind {
+                    StepKind::Restart => match self.pods_back(one.workload()).await {
+                        Ok(found) => {
+                            restarts.insert(one.workload().clone(), found);
+                            Ok(())
+                        }
+                        Err(end) => Err(end),
+                    },
+                    _ => self.step_back(one, step, &accounts).await,
+                };
+                if let Err(end) = ended {
+                    self.ended(&mut progress, one.workload(), end);
+                }
             }
-            self.session.pause(PAUSE).await;
+            if restarts.is_empty() {
+                self.session.pause(PAUSE).await;
+                continue;
+            }
+            let of_them: Vec<&Judged> =
+                now.iter().map(|(one, _)| one).filter(|one| restarts.contains_key(one.workload())).collect();
+            self.make_anew_back(&of_them, restarts, &mut progress).await;
+        }
+    }
+
+    fn ended(&mut self, progress: &mut Progress, workload: &Workload, end: End) {
+        let end = match (end, progress.withdrawn.get(workload)) {
+            (End::Stopped { told, .. }, Some(at)) => End::stopped(
+                told,
+                format!(
+                    "its association is gone, and pods that have Pod Identity's variables lose their credentials by {} at the \
+                     latest: run it again, or make them anew",
+                    rfc3339(at + HELD)
+                ),
+            ),
+            (end, _) => end,
+        };
+        self.tell(workload, &end);
+        progress.ends.insert(workload.clone(), end);
+    }
+
+    fn undone(&mut self, one: &Judged, progress: &mut Progress) {
+        let noted = self.journal.note(self.session.now(), &one.sight.annotated, Entry::Undone, Stage::Done);
+        let end = noted.map_or_else(End::of, |()| End::Undone);
+        self.ended(progress, one.workload(), end);
+    }
+
+    /// The first step back that is not done, and which of them it is.
+    async fn next_back(
+        &mut self,
+        one: &Judged,
+        progress: &mut Progress,
+    ) -> Result<Option<(usize, Step)>, End> {
+        let workload = one.workload();
+        let Some((number, step)) = self.way_back(one).await?.next()? else { return Ok(None) };
+        let now = self.session.now();
+        if step.kind == StepKind::Restart {
+            progress.withdrawn.entry(workload.clone()).or_insert(now);
+            let rolls = progress.rolls.entry(workload.clone()).or_default();
+            *rolls += 1;
+            if *rolls > MOST_ROLLS {
+                return Err(End::stopped("its new pods have Pod Identity's variables all the same", GOES_ON));
+            }
+        }
+        let since = progress.since.get(&(workload.clone(), step.kind));
+        if step.kind != StepKind::Restart && since.is_some_and(|since| now - since > self.limit) {
+            let told = format!("after {} s it is not so yet: {}", self.limit, step.told);
+            return Err(End::stopped(told, GOES_ON));
+        }
+        Ok(Some((number, step)))
+    }
+
+    /// Does one step that is about what AWS has, or the annotation.
+    async fn step_back(
+        &mut self,
+        one: &Judged,
+        step: &Step,
+        accounts: &BTreeSet<Workload>,
+    ) -> Result<(), End> {
+        let moved = self.moved(one.workload())?;
+        match step.kind {
+            StepKind::Statement => self.put_statements_back(one, &moved).await,
+            StepKind::Annotation => self.put_annotation_back(one, &moved).await,
+            StepKind::Tag => {
+                // From here on new pods have IRSA's role, and old ones are to be made anew: all of them, or it is not begun.
+                self.pods_back(one.workload()).await?;
+                self.put_tags_back(one, &moved).await
+            }
+            _ => {
+                self.pods_back(one.workload()).await?;
+                self.withdraw(one, accounts, &moved).await
+            }
         }
     }
 
     async fn put_statements_back(&mut self, one: &Judged, moved: &Moved) -> Result<(), End> {
         let Ok(Some(role)) = &one.sight.role else { return Ok(()) };
-        let after = with_also(&role.trust_policy, &moved.statements);
-        let after = after.map_err(|why| End::stopped(format!("the trust policy stays as it is: {why}"), ""))?;
-        if let Some(after) = after {
-            self.put_trust(one, &after).await?;
+        let edit = IrsaEdit::put_back(role, &self.cluster, one.workload(), &moved.statements)
+            .map_err(|why| End::stopped(format!("the trust policy stays as it is: {why}"), ""))?;
+        if let Some(edit) = edit {
+            self.edit_irsa(&edit).await.map_err(|(end, _)| end)?;
             self.show_done(&format!("+ role {}: the statement for IRSA", role.arn.role_name()));
         }
         Ok(())
@@ -205,10 +325,8 @@ impl Mover<'_, '_> {
 
     async fn put_annotation_back(&mut self, one: &Judged, moved: &Moved) -> Result<(), End> {
         let workload = one.workload();
-        let change = (None, Some(moved.role.as_str()));
-        let (roller, now) = (self.roller.clone(), self.session.now());
-        let written = self.session.aws.annotate(&self.cluster, workload, change, &roller, now).await;
-        written.map_err(|why| End::stopped(why, GOES_ON))?;
+        let written = self.annotate(workload, (None, Some(&moved.role))).await;
+        written.map_err(|unwritten| End::stopped(unwritten.why(), GOES_ON))?;
         self.show_done(&format!("+ service account {workload}: the annotation with {}", moved.role));
         Ok(())
     }
@@ -216,14 +334,21 @@ impl Mover<'_, '_> {
     async fn put_tags_back(&mut self, one: &Judged, moved: &Moved) -> Result<(), End> {
         let Ok(Some(role)) = &one.sight.role else { return Ok(()) };
         let edit = tags_back(role, moved, &one.sight, &self.cluster, self.session.aws.keys());
-        write_tags(self.session, role, &edit).await.map_err(End::of)?;
+        let written = write_tags(self.session, role, &edit).await;
+        written.map_err(|unwritten| End::of(unwritten.problem))?;
         self.show_tags(role.arn.role_name(), &edit);
         Ok(())
     }
 
-    /// Takes the association away, by the same pass as `podgrant apply --role`, and nothing else.
-    async fn withdraw(&mut self, one: &Judged, moved: &Moved) -> Result<(), End> {
-        let (Ok(Some(role)), Ok(Some(standing))) = (&one.sight.role, &one.sight.standing) else { return Ok(()) };
+    /// Takes associations of a role away, by the same pass as `podgrant apply --role`, and nothing else. `accounts`: those
+    /// that have all that IRSA needs.
+    async fn withdraw(
+        &mut self,
+        one: &Judged,
+        accounts: &BTreeSet<Workload>,
+        moved: &Moved,
+    ) -> Result<(), End> {
+        let Ok(Some(role)) = &one.sight.role else { return Ok(()) };
         let name = role.arn.role_name().to_owned();
         let edit = tags_back(role, moved, &one.sight, &self.cluster, self.session.aws.keys());
         let view = View::Role { name: name.clone(), news: news(&edit) };
@@ -233,17 +358,25 @@ impl Mover<'_, '_> {
             return Err(End::stopped(gap.why.clone(), GOES_ON));
         }
         let is_it = |change: &&Change| match change {
-            Change::Revoke { association, .. } => association.id == standing.id,
+            Change::Revoke { association, .. } => {
+                association.cluster == self.cluster.id && accounts.contains(&association.workload)
+            }
             _ => false,
         };
         if let Some(more) = shown.plan.changes.iter().find(|change| !is_it(change)) {
             let told = format!("the tags of {name} ask for more than to take it back: {more}");
-            return Err(End::stopped(told, format!("podgrant apply --role {name} does all of it; then run it again")));
+            return Err(End::stopped(
+                told,
+                format!("podgrant apply --role {name} does all of it; then run it again"),
+            ));
+        }
+        let withheld = shown.plan.findings.iter().find(|finding| finding.kind == FindingKind::Withheld);
+        if let Some(withheld) = withheld {
+            return Err(End::stopped(withheld.reason.clone(), ""));
         }
         if shown.plan.changes.is_empty() {
-            let no = shown.plan.findings.iter().find(|finding| crate::shown::says_no(finding.kind));
-            // Or it does not show yet.
-            return no.map_or(Ok(()), |finding| Err(End::stopped(finding.reason.clone(), "")));
+            // It does not show yet.
+            return Ok(());
         }
         let flow = self.session.flow(Function::ReconcileAssociations);
         let (_, outcomes) = flow.carry_out_prepared(&pass, || self.session.is_interrupted()).await;
@@ -256,17 +389,22 @@ impl Mover<'_, '_> {
         failed.map_or(Ok(()), |reason| Err(End::stopped(reason, GOES_ON)))
     }
 
-    async fn make_anew_back(&mut self, one: &Judged, settled: Option<i64>) -> Result<(), End> {
-        if let Some(settled) = settled {
-            self.wait_until(settled, "waiting until new pods get IRSA's variables …").await;
-        }
+    async fn make_anew_back(
+        &mut self,
+        behind: &[&Judged],
+        restarts: BTreeMap<Workload, Vec<Restart>>,
+        progress: &mut Progress,
+    ) {
+        // EKS's webhook knows of an association for a while after it is gone.
+        let settled = progress.settled.get_or_insert(self.session.now() + SETTLING);
+        let until = *settled;
+        self.wait_until(until, "waiting until new pods get IRSA's variables …").await;
         if self.session.is_interrupted() {
-            return Err(End::interrupted());
+            return;
         }
-        let workload = one.workload();
-        let restarts = self.pods_back(workload).await?;
-        let found = [(workload.clone(), restarts)].into();
-        let ended = self.roll_out(&[one], &found).await;
-        ended.into_values().next().map_or(Ok(()), Err)
+        for (workload, end) in self.roll_out(behind, &restarts).await {
+            self.ended(progress, &workload, end);
+        }
+        progress.settled = Some(self.session.now() + SETTLING);
     }
 }

@@ -4,14 +4,22 @@ use std::collections::BTreeSet;
 
 use podgrant_aws::TrustWritten;
 use podgrant_core::Workload;
-use podgrant_core::migrate::{ANNOTATION, Entry, State, Step, StepKind, alone};
-use podgrant_core::trust::manage::{statements_of, without};
+use podgrant_core::migrate::{ANNOTATION, Entry, IrsaEdit, Stage, State, Step, StepKind};
+use podgrant_core::written::Unwritten;
 
-use super::{End, Ends, GOES_ON, Judged, Mover, exit, exit_of_nothing};
+use super::{End, Ends, GOES_ON, Judged, Mover, PAUSE, counted, exit};
 use crate::arguments::{Consent, role_name};
 use crate::exit::Exit;
 use crate::problem::Problem;
 use crate::ui::Look;
+
+/// What no look at pods shows (External Secrets' documentation, "AWS Access"; Secrets Manager user guide, "Use AWS Secrets
+/// and Configuration Provider CSI with IRSA").
+const OTHER_READERS: &str = "! Others that read the annotation can't be seen: External Secrets' serviceAccountRef, the Secrets Store CSI driver. \
+                             They need both.";
+
+/// What was to be finished and is not so far.
+const LEFT: &[State] = &[State::Unknown, State::MendFirst, State::UnderWay, State::Moved];
 
 /// Takes IRSA from what is moved. Where there are no pods to tell that it works only from who is named.
 pub(super) async fn run(
@@ -22,18 +30,24 @@ pub(super) async fn run(
 ) -> Result<Exit, Problem> {
     let (mut moved, mut podless) = (Vec::new(), Vec::new());
     for one in judged.iter().filter(|one| one.verdict.state == State::Moved) {
-        let has_pods = matches!(&one.sight.pods, Ok(pods) if !pods.is_empty());
+        let has_pods = counted(&one.sight).is_some_and(|pods| pods > 0);
         if has_pods || wanted.contains(one.workload()) { &mut moved } else { &mut podless }.push(one);
     }
+    let missing = wanted.iter().any(|named| !judged.iter().any(|one| one.workload() == named));
+    let exit = |ends: &Ends| match exit(judged, ends, LEFT) {
+        Exit::Done if missing => Exit::InPart,
+        exit => exit,
+    };
     mover.session.ui.show("");
     for one in podless {
-        let left = format!("{} has no pods to tell that it works: it is left, unless it is named.", one.workload());
+        let left =
+            format!("{} has no pods to tell that it works: it is left, unless it is named.", one.workload());
         mover.session.ui.show(&left);
     }
     if moved.is_empty() {
         mover.session.ui.show("There is nothing to finish.");
         mover.put_out(judged, &[], None);
-        return Ok(exit_of_nothing(judged));
+        return Ok(exit(&Ends::new()));
     }
     let heading = mover.session.ui.look(Look::Bold, "To be taken away");
     mover.session.ui.show(&heading);
@@ -43,9 +57,7 @@ pub(super) async fn run(
             mover.session.ui.show(&format!("  {line}"));
         }
     }
-    if let Some(caution) = moved.iter().flat_map(|one| &one.verdict.steps).find(|step| !step.caution.is_empty()) {
-        mover.session.ui.show(&format!("  {}", caution.caution));
-    }
+    mover.session.ui.show(OTHER_READERS);
     if !mover.is_agreed("Take these away?", consent) {
         mover.put_out(judged, &[], None);
         return Ok(Exit::Declined);
@@ -74,9 +86,13 @@ fn line(one: &Judged, step: &Step) -> Option<String> {
     let (workload, role) = (one.workload(), &one.sight.annotated.role);
     match step.kind {
         StepKind::Annotation => Some(format!("- service account {workload}: {ANNOTATION} = {role}")),
-        StepKind::Statement => Some(format!("- role {}: {}", role_name(role), step.told)),
+        StepKind::Statement if matches!(&one.sight.role, Ok(Some(_))) => Some(statement_line(role, workload)),
         _ => None,
     }
+}
+
+fn statement_line(role: &str, workload: &Workload) -> String {
+    format!("- role {}: what lets in {workload} alone by IRSA, of its trust policy", role_name(role))
 }
 
 impl Mover<'_, '_> {
@@ -96,10 +112,19 @@ impl Mover<'_, '_> {
         let Some(step) = one.verdict.next() else { return Ok(End::Finished(String::new())) };
         let Ok(Some(_)) = &one.sight.role else { return Ok(End::Finished(step.told.clone())) };
         self.take_statements(&one).await?;
-        let one = self.look_moved(workload).await?;
-        match one.verdict.next() {
-            None => Ok(End::Finished(String::new())),
-            Some(step) => Err(End::stopped(step.told.clone(), GOES_ON)),
+        // The next one's trust policy is to begin from what was written here.
+        let began = self.session.now();
+        loop {
+            let one = self.look_moved(workload).await?;
+            let Some(step) = one.verdict.next() else { return Ok(End::Finished(String::new())) };
+            if self.session.now() - began > self.limit {
+                let told = format!("after {} s it is not so yet: {}", self.limit, step.told);
+                return Err(End::stopped(told, GOES_ON));
+            }
+            if self.session.is_interrupted() {
+                return Err(End::interrupted());
+            }
+            self.session.pause(PAUSE).await;
         }
     }
 
@@ -114,42 +139,40 @@ impl Mover<'_, '_> {
 
     async fn take_annotation(&mut self, one: &Judged) -> Result<(), End> {
         let annotated = &one.sight.annotated;
-        self.journal.note(self.session.now(), annotated, Entry::Annotation, false).map_err(End::of)?;
-        self.session.ui.progress(&format!("taking the annotation of {} …", annotated.workload));
-        let change = (Some(annotated.role.as_str()), None);
-        let (roller, now) = (self.roller.clone(), self.session.now());
-        let written =
-            self.session.aws.annotate(&self.cluster, &annotated.workload, change, &roller, now).await;
-        written.map_err(|why| End::stopped(why, GOES_ON))?;
-        let line = format!("- service account {}: {ANNOTATION}", annotated.workload);
-        self.show_done(&line);
-        self.journal.note(self.session.now(), annotated, Entry::Annotation, true).map_err(End::of)
+        self.journal.note(self.session.now(), annotated, Entry::Annotation, Stage::Begun).map_err(End::of)?;
+        if let Err(unwritten) = self.annotate(&annotated.workload, (Some(&annotated.role), None)).await {
+            let is_certain = !matches!(unwritten, Unwritten::Unsure(_));
+            let end = End::stopped(unwritten.why(), GOES_ON);
+            return Err(self.not_done(annotated, Entry::Annotation, is_certain, end));
+        }
+        self.show_done(&format!("- service account {}: {ANNOTATION}", annotated.workload));
+        self.journal.note(self.session.now(), annotated, Entry::Annotation, Stage::Done).map_err(End::of)
     }
 
     async fn take_statements(&mut self, one: &Judged) -> Result<(), End> {
         let Ok(Some(role)) = &one.sight.role else { return Ok(()) };
-        let numbers = alone(role, &self.cluster, one.workload());
-        let unclear = |why: String| End::stopped(format!("the trust policy stays as it is: {why}"), "");
-        let statements = statements_of(&role.trust_policy, &numbers).map_err(unclear)?;
-        let after = without(&role.trust_policy, &numbers).map_err(unclear)?;
-        let entry = Entry::Statement { role_id: role.id.to_string(), statements };
+        let edit = IrsaEdit::take(role, &self.cluster, one.workload())
+            .map_err(|why| End::stopped(format!("the trust policy stays as it is: {why}"), ""))?;
+        let Some(edit) = edit else { return Ok(()) };
+        let entry = Entry::Statement { role_id: role.id.to_string(), statements: edit.statements().to_vec() };
         let annotated = &one.sight.annotated;
-        self.journal.note(self.session.now(), annotated, entry.clone(), false).map_err(End::of)?;
-        self.put_trust(one, &after).await?;
-        let told = one.verdict.next().map_or("", |step| step.told.as_str());
-        self.show_done(&format!("- role {}: {told}", role.arn.role_name()));
-        self.journal.note(self.session.now(), annotated, entry, true).map_err(End::of)
+        self.journal.note(self.session.now(), annotated, entry.clone(), Stage::Begun).map_err(End::of)?;
+        if let Err((end, is_certain)) = self.edit_irsa(&edit).await {
+            return Err(self.not_done(annotated, entry, is_certain, end));
+        }
+        self.show_done(&statement_line(&annotated.role, one.workload()));
+        self.journal.note(self.session.now(), annotated, entry, Stage::Done).map_err(End::of)
     }
 
-    /// Puts a trust policy in place of the one that was seen.
-    pub(super) async fn put_trust(&mut self, one: &Judged, after: &str) -> Result<(), End> {
-        let Ok(Some(role)) = &one.sight.role else { return Ok(()) };
-        self.session.ui.progress(&format!("writing the trust policy of {} …", role.arn.role_name()));
-        let change = (role.trust_policy.as_str(), after);
-        let written = self.session.aws.replace_trust(&role.arn, &role.id, change).await;
-        match written.map_err(|error| End::of(self.session.problem(&error)))? {
-            TrustWritten::Done => Ok(()),
-            TrustWritten::Gone(why) | TrustWritten::Changed(why) => Err(End::stopped(why, GOES_ON)),
+    /// Or why not, and whether that is certain.
+    pub(super) async fn edit_irsa(&mut self, edit: &IrsaEdit) -> Result<(), (End, bool)> {
+        self.session.ui.progress(&format!("writing the trust policy of {} …", edit.role().role_name()));
+        match self.session.aws.edit_irsa(edit).await {
+            Ok(TrustWritten::Done) => Ok(()),
+            Ok(TrustWritten::Gone(why) | TrustWritten::Changed(why)) => {
+                Err((End::stopped(why, GOES_ON), true))
+            }
+            Err(error) => Err((End::of(self.session.problem(&error)), error.is_a_no())),
         }
     }
 

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use podgrant_aws::{Restarts, View};
 use podgrant_core::explain::{NamedCluster, SETTLING, Target};
-use podgrant_core::migrate::{Entry, State, StepKind, as_if};
+use podgrant_core::migrate::{Entry, Stage, State, StepKind, as_if, refusals};
 use podgrant_core::model::RoleNews;
 use podgrant_core::moment::rfc3339;
-use podgrant_core::restart::{Restart, StepKind as RestartKind, Workload as Kept};
+use podgrant_core::restart::{Restart, StepKind as RestartKind, Toward};
 use podgrant_core::tags::edit::Edit;
 use podgrant_core::{Change, Cluster, Verdict, Workload};
 use podgrant_runtime::Function;
 
-use super::{End, Ends, GOES_ON, Judged, Mover, PAUSE, exit, exit_of_nothing};
+use super::{End, Ends, GOES_ON, Judged, Mover, PAUSE, exit};
 use crate::arguments::{Consent, role_name};
 use crate::commands::apply::CarriedOut;
 use crate::commands::restart::{Outcome, roll, wait};
@@ -20,6 +20,7 @@ use crate::commands::tags::{look, write_tags};
 use crate::exit::Exit;
 use crate::problem::Problem;
 use crate::shown::Shown;
+use crate::ui::Look;
 
 /// How often pods are made anew that lack the variables all the same.
 const MOST_ROLLS: usize = 3;
@@ -36,10 +37,13 @@ pub(super) async fn run(
     if accounts.is_empty() {
         mover.session.ui.show("There is nothing to move.");
         mover.put_out(judged, &[], None);
-        return Ok(exit_of_nothing(judged));
+        return Ok(exit(judged, &Ends::new(), LEFT));
     }
-    let names: Vec<String> = accounts.iter().map(ToString::to_string).collect();
-    mover.session.ui.show(&format!("To be moved, up to step 4: {}", names.join(", ")));
+    let heading = mover.session.ui.look(Look::Bold, "To be moved, and IRSA to be left beside it");
+    mover.session.ui.show(&heading);
+    for one in judged.iter().filter(can) {
+        mover.show_forth(one).await;
+    }
     if !mover.is_agreed("Move them?", consent) {
         mover.put_out(judged, &[], None);
         return Ok(Exit::Declined);
@@ -51,8 +55,11 @@ pub(super) async fn run(
     );
     mover.sum_up(&ends, &next);
     mover.put_out(judged, &[], Some(&ends));
-    Ok(exit(&ends))
+    Ok(exit(judged, &ends, LEFT))
 }
+
+/// What should move, and could not be begun.
+const LEFT: &[State] = &[State::Unknown, State::MendFirst];
 
 /// What was done in this run.
 #[derive(Default)]
@@ -75,6 +82,39 @@ impl Progress {
 }
 
 impl Mover<'_, '_> {
+    /// Shows what is to be changed for one.
+    async fn show_forth(&mut self, one: &Judged) {
+        let workload = one.workload();
+        self.session.ui.show(&format!("  {workload}"));
+        let role = role_name(&one.sight.annotated.role);
+        let mut lines: Vec<String> = Vec::new();
+        if let Some(Ok(edit)) = as_if(&one.sight, &self.cluster, self.session.aws.keys()) {
+            let tags = crate::commands::tags::tag_lines(&edit);
+            lines.extend(tags.iter().filter_map(|line| {
+                let (sign, tag) = line.split_once(' ')?;
+                Some(format!("{sign} role {role}: {tag}"))
+            }));
+        }
+        if one.verdict.steps.iter().any(|step| step.kind == StepKind::Association && !step.done) {
+            lines
+                .push(format!("~ role {role}: its trust policy lets Pod Identity in for it, if it does not"));
+        }
+        if let Ok(None) = &one.sight.standing {
+            lines.push(format!("+ association with role {role}"));
+        }
+        let (toward, now) = (Toward::PodIdentitySoon, self.session.now());
+        let roller = self.roller.clone();
+        let found = self.session.aws.restarts_toward(toward, &self.cluster, workload, &roller, now).await;
+        match found {
+            Ok(restarts) => lines.extend(restarts.iter().map(restart_line)),
+            Err(why) => lines.push(format!("! its pods: {why}")),
+        }
+        for line in lines {
+            let line = self.session.ui.look(Look::of_sign(&line), &line);
+            self.session.ui.show(&format!("    {line}"));
+        }
+    }
+
     /// Does what is next for each, and looks anew, until all are moved or stopped.
     async fn forward(&mut self, accounts: &BTreeSet<Workload>) -> Ends {
         let mut progress = Progress::default();
@@ -115,7 +155,7 @@ impl Mover<'_, '_> {
                 None => {}
                 Some((StepKind::Trust | StepKind::Tag, behind)) => self.write(&behind, &mut progress).await,
                 Some((StepKind::Association, behind)) => {
-                    self.associate(&behind, accounts, &mut progress).await;
+                    self.associate(&behind, &left, &mut progress).await;
                 }
                 Some((_, behind)) => self.make_anew(&behind, &mut progress).await,
             }
@@ -162,21 +202,19 @@ impl Mover<'_, '_> {
         let Ok(Some(role)) = &one.sight.role else { return Err(changed()) };
         let entry = tags_entry(role.id.as_str(), &edit, &keys);
         let (annotated, name) = (&one.sight.annotated, role.arn.role_name());
-        self.journal.note(self.session.now(), annotated, entry.clone(), false).map_err(End::of)?;
+        self.journal.note(self.session.now(), annotated, entry.clone(), Stage::Begun).map_err(End::of)?;
         self.session.ui.progress(&format!("writing the tags of {name} …"));
-        write_tags(self.session, role, &edit).await.map_err(End::of)?;
+        if let Err(unwritten) = write_tags(self.session, role, &edit).await {
+            let end = End::of(unwritten.problem);
+            return Err(self.not_done(annotated, entry, unwritten.is_certain, end));
+        }
         self.show_tags(name, &edit);
-        self.journal.note(self.session.now(), annotated, entry, true).map_err(End::of)
+        self.journal.note(self.session.now(), annotated, entry, Stage::Done).map_err(End::of)
     }
 
     /// Has associations made, by the same pass as `podgrant apply --role`: where that would do more than what is asked
     /// for here, it is not done.
-    async fn associate(
-        &mut self,
-        behind: &[Judged],
-        accounts: &BTreeSet<Workload>,
-        progress: &mut Progress,
-    ) {
+    async fn associate(&mut self, behind: &[Judged], accounts: &BTreeSet<Workload>, progress: &mut Progress) {
         let mut roles: BTreeSet<&str> = BTreeSet::new();
         for one in behind {
             if !roles.insert(&one.sight.annotated.role) {
@@ -188,19 +226,14 @@ impl Mover<'_, '_> {
                 self.end(progress, &workload, End::stopped(told, GOES_ON));
                 continue;
             }
-            match self.associate_one(one, accounts, progress).await {
+            match self.associate_one(one, accounts).await {
                 Ok(()) => progress.waits = true,
                 Err(end) => self.end(progress, &workload, end),
             }
         }
     }
 
-    async fn associate_one(
-        &mut self,
-        one: &Judged,
-        accounts: &BTreeSet<Workload>,
-        progress: &mut Progress,
-    ) -> Result<(), End> {
+    async fn associate_one(&mut self, one: &Judged, accounts: &BTreeSet<Workload>) -> Result<(), End> {
         let name = role_name(&one.sight.annotated.role).to_owned();
         self.session.ui.progress(&format!("looking at what {name} asks for …"));
         let view = View::Role { name: name.clone(), news: RoleNews::default() };
@@ -218,45 +251,49 @@ impl Mover<'_, '_> {
         };
         if let Some(more) = shown.plan.changes.iter().find(|change| !is_asked(change)) {
             let told = format!("the tags of {name} ask for more than to move it: {more}");
-            return Err(End::stopped(told, format!("podgrant apply --role {name} does all of it; then run it again")));
+            return Err(End::stopped(
+                told,
+                format!("podgrant apply --role {name} does all of it; then run it again"),
+            ));
         }
         if shown.plan.changes.is_empty() {
-            let is_no = |kind| crate::shown::says_no(kind);
-            return match shown.plan.findings.iter().find(|finding| is_no(finding.kind)) {
-                Some(finding) => Err(End::stopped(finding.reason.clone(), "")),
+            let guardrails = &self.session.config.guardrails;
+            return match refusals(&shown.plan, &one.sight, &self.cluster, guardrails).into_iter().next() {
+                Some((_, why)) => Err(End::stopped(why, "")),
                 // Somebody else made it, or it does not show yet.
                 None => Ok(()),
             };
         }
         let annotated = &one.sight.annotated;
-        self.journal.note(self.session.now(), annotated, Entry::Association, false).map_err(End::of)?;
+        self.journal
+            .note(self.session.now(), annotated, Entry::Association, Stage::Begun)
+            .map_err(End::of)?;
         self.session.ui.progress(&format!("applying to {} …", self.cluster.id));
         let flow = self.session.flow(Function::ReconcileAssociations);
         let (_, outcomes) = flow.carry_out_prepared(&pass, || self.session.is_interrupted()).await;
         let mut done = CarriedOut::default();
         done.add(self.session, outcomes);
-        let settled = self.session.now() + SETTLING;
-        let mut failed = None;
-        for outcome in done.outcomes {
-            match (&outcome.change, outcome.verdict) {
-                (Change::Create { workload, .. }, Verdict::Done) => {
-                    progress.settled.insert(workload.clone(), settled);
-                }
-                (_, Verdict::Refused { reason } | Verdict::Failed { reason }) => failed = Some(reason),
-                // It is planned anew.
-                (_, Verdict::Done | Verdict::NotYet(_) | Verdict::Unbegun | Verdict::Dropped { .. }) => {}
+        let is_done = done.outcomes.iter().all(|outcome| outcome.verdict == Verdict::Done);
+        let failed = done.outcomes.into_iter().find_map(|outcome| match outcome.verdict {
+            Verdict::Refused { reason } | Verdict::Failed { reason } => Some(reason),
+            // What is not done is planned anew.
+            _ => None,
+        });
+        match failed {
+            Some(reason) => Err(End::stopped(reason, "")),
+            None if is_done => {
+                let noted = self.journal.note(self.session.now(), annotated, Entry::Association, Stage::Done);
+                noted.map_err(End::of)
             }
+            None => Ok(()),
         }
-        if let Some(reason) = failed {
-            return Err(End::stopped(reason, ""));
-        }
-        self.journal.note(self.session.now(), annotated, Entry::Association, true).map_err(End::of)
     }
 
     /// Has pods made anew, once EKS's webhook knows of their association.
     async fn make_anew(&mut self, behind: &[Judged], progress: &mut Progress) {
-        let settled = behind.iter().filter_map(|one| progress.settled.get(one.workload())).max();
-        if let Some(settled) = settled.copied() {
+        let known = behind.iter().filter_map(|one| Some(one.sight.made_at? + SETTLING));
+        let rolled = behind.iter().filter_map(|one| progress.settled.get(one.workload()).copied());
+        if let Some(settled) = known.chain(rolled).max() {
             self.wait_until(settled, "waiting until new pods get their variables …").await;
         }
         if self.session.is_interrupted() {
@@ -265,20 +302,31 @@ impl Mover<'_, '_> {
         let mut found: BTreeMap<Workload, Vec<Restart>> = BTreeMap::new();
         for one in behind {
             let workload = one.workload().clone();
-            let rolls = progress.rolls.entry(workload.clone()).or_default();
-            *rolls += 1;
-            let restarts = if *rolls > MOST_ROLLS {
-                let remedy = format!("podgrant doctor {workload}@{}", self.cluster.id);
-                Err(End::stopped("its new pods lack the variables all the same", remedy))
-            } else {
-                self.lacking(&workload).await
-            };
-            match restarts {
-                Ok(restarts) => drop(found.insert(workload, restarts)),
+            match self.lacking(&workload).await {
+                Ok(restarts) if restarts.is_empty() => {
+                    // Those that are ending have IRSA until they have ended.
+                    progress.waits = true;
+                    if !progress.may_wait(&workload, StepKind::Restart, self.session.now(), self.limit) {
+                        let told = one.verdict.next().map_or("", |step| step.told.as_str());
+                        let end = End::stopped(format!("after {} s {told}", self.limit), GOES_ON);
+                        self.end(progress, &workload, end);
+                    }
+                }
+                Ok(restarts) => {
+                    let rolls = progress.rolls.entry(workload.clone()).or_default();
+                    *rolls += 1;
+                    if *rolls > MOST_ROLLS {
+                        let remedy = format!("podgrant doctor {workload}@{}", self.cluster.id);
+                        let end = End::stopped("its new pods lack the variables all the same", remedy);
+                        self.end(progress, &workload, end);
+                    } else {
+                        found.insert(workload, restarts);
+                    }
+                }
                 Err(end) => self.end(progress, &workload, end),
             }
         }
-        let accounts = behind.iter().filter(|one| found.contains_key(one.workload())).collect::<Vec<_>>();
+        let accounts: Vec<&Judged> = behind.iter().filter(|one| found.contains_key(one.workload())).collect();
         for (workload, end) in self.roll_out(&accounts, &found).await {
             self.end(progress, &workload, end);
         }
@@ -310,7 +358,7 @@ impl Mover<'_, '_> {
         for one in accounts {
             for restart in found.get(one.workload()).into_iter().flatten() {
                 let entry = Entry::Restart { workload: restart.workload.to_string() };
-                let noted = self.journal.note(self.session.now(), &one.sight.annotated, entry, false);
+                let noted = self.journal.note(self.session.now(), &one.sight.annotated, entry, Stage::Begun);
                 if let Err(problem) = noted {
                     ends.insert(one.workload().clone(), End::of(problem));
                 }
@@ -331,10 +379,13 @@ impl Mover<'_, '_> {
                 let told = match outcomes.get(&key) {
                     Some(Outcome::RolledOut) => {
                         let entry = Entry::Restart { workload: restart.workload.to_string() };
-                        let noted = self.journal.note(self.session.now(), &one.sight.annotated, entry, true);
+                        let noted =
+                            self.journal.note(self.session.now(), &one.sight.annotated, entry, Stage::Done);
                         noted.err().map(|problem| problem.message)
                     }
-                    Some(Outcome::Rolling(_)) => Some(format!("it was not rolled out within {} s", self.limit)),
+                    Some(Outcome::Rolling(_)) => {
+                        Some(format!("it was not rolled out within {} s", self.limit))
+                    }
                     Some(Outcome::NotBegun) => Some("it was interrupted".to_owned()),
                     Some(outcome) => Some(outcome.reason()),
                     None => None,
@@ -349,13 +400,20 @@ impl Mover<'_, '_> {
     }
 
     pub(super) fn show_tags(&mut self, role: &str, edit: &Edit) {
-        use crate::ui::Look;
         for line in crate::commands::tags::tag_lines(edit) {
             let (sign, tag) = line.split_once(' ').unwrap_or_default();
             let line = self.session.ui.look(Look::of_sign(&line), &format!("{sign} role {role}: {tag}"));
             self.session.ui.show(&format!("{line} => done"));
         }
     }
+}
+
+/// Whose pods are made anew, and what is to be known of that.
+pub(super) fn restart_line(restart: &Restart) -> String {
+    let Restart { workload, pods, of, step, .. } = restart;
+    let sign = if step.kind == RestartKind::Roll { '~' } else { '!' };
+    let told = if step.told.is_empty() { String::new() } else { format!(": {}", step.told) };
+    format!("{sign} {workload}, {} of {of} pods{told}", pods.len())
 }
 
 /// The step that is next, or how it ended.
@@ -382,10 +440,7 @@ fn next_of(one: &Judged) -> Result<StepKind, End> {
 /// These, where each of them can be rolled.
 pub(super) fn all_to_roll(restarts: Vec<Restart>) -> Result<Vec<Restart>, End> {
     if let Some(other) = restarts.iter().find(|restart| restart.step.kind != RestartKind::Roll) {
-        let told = match &other.workload {
-            Kept::Kept(object) => format!("{object}: {}", other.step.told),
-            pod @ Kept::Pod { .. } => format!("{pod}: {}", other.step.told),
-        };
+        let told = format!("{}: {}", other.workload, other.step.told);
         return Err(End::stopped(told, other.step.remedy.clone()));
     }
     Ok(restarts)

@@ -1,50 +1,63 @@
 //! The file that a migration's journal is in.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use podgrant_core::migrate::{Annotated, Entry, Journal, Line, Moved};
+use podgrant_core::migrate::{Annotated, Entry, Journal, Line, Moved, Stage};
 use podgrant_core::moment::rfc3339;
-use podgrant_core::{ClusterId, Workload};
+use podgrant_core::{Cluster, ClusterId, Workload};
 
 use crate::problem::Problem;
 
 /// A journal, and where it is written.
 pub struct JournalFile {
     path: PathBuf,
-    cluster: ClusterId,
-    /// None: it is only read.
+    /// The cluster's ARN.
+    cluster: String,
+    /// None: it is only read, or could not be written.
     file: Option<File>,
     journal: Journal,
     is_there: bool,
 }
 
+/// What is done with a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    Read,
+    /// Written to, where it is there.
+    Continue,
+    Begin,
+}
+
 impl JournalFile {
-    /// Reads it, and where it is `written` keeps others from writing until it is closed.
-    pub fn open(named: Option<&Path>, cluster: &ClusterId, written: bool) -> Result<Self, Problem> {
+    /// Reads it, and where it is written keeps others from that until it is closed.
+    pub fn open(named: Option<&Path>, cluster: &Cluster, usage: Use) -> Result<Self, Problem> {
+        let account = cluster.arn.split(':').nth(4).unwrap_or_default();
+        let ClusterId { region, name } = &cluster.id;
         let path = named.map_or_else(
-            || PathBuf::from(format!("podgrant-migrate.{}.{}.jsonl", cluster.region, cluster.name)),
+            || PathBuf::from(format!("podgrant-migrate.{account}.{region}.{name}.jsonl")),
             Path::to_owned,
         );
         let failed = |what: &str, error: &dyn std::fmt::Display| {
             let problem = format!("the journal {} could not be {what}: {error}", path.display());
             Problem::failed(problem, "name another with --journal, or mend what is in the way")
         };
-        let opened = if written {
-            OpenOptions::new().read(true).append(true).create(true).open(&path)
-        } else {
-            File::open(&path)
+        let opened = match usage {
+            Use::Read => File::open(&path),
+            Use::Continue => OpenOptions::new().read(true).append(true).open(&path),
+            Use::Begin => OpenOptions::new().read(true).append(true).create(true).open(&path),
         };
         let mut file = match opened {
             Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound && !written => {
-                let journal = Journal::default();
-                return Ok(Self { path, cluster: cluster.clone(), file: None, journal, is_there: false });
+            Err(error) if error.kind() == ErrorKind::NotFound && usage != Use::Begin => {
+                let (journal, cluster) = (Journal::default(), cluster.arn.clone());
+                return Ok(Self { path, cluster, file: None, journal, is_there: false });
             }
             Err(error) => return Err(failed("opened", &error)),
         };
-        if written {
+        let is_written = usage != Use::Read;
+        if is_written {
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
@@ -54,31 +67,37 @@ impl JournalFile {
                 Err(TryLockError::Error(error)) => return Err(failed("locked", &error)),
             }
         }
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(|error| failed("read", &error))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(|error| failed("read", &error))?;
+        // A line that was never finished is not one, and the next must not go on with it.
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        bytes.truncate(whole);
+        let text = String::from_utf8(bytes).map_err(|error| failed("read", &error))?;
         let journal = Journal::read(&text).map_err(|error| failed("read", &error))?;
-        if written {
-            // A line that was never finished is not one, and the next must not go on with it.
-            let whole = text.rfind('\n').map_or(0, |end| end + 1);
-            let length = u64::try_from(whole).unwrap_or_default();
-            let cut = file.set_len(length).and_then(|()| file.seek(SeekFrom::End(0)));
-            cut.map_err(|error| failed("written", &error))?;
+        if is_written {
+            let cut = file.set_len(u64::try_from(whole).unwrap_or_default());
+            // A file that is new is one when its folder knows it.
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let known = File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
+            cut.and(known).map_err(|error| failed("written", &error))?;
         }
         let is_there = !text.is_empty();
-        Ok(Self { path, cluster: cluster.clone(), file: written.then_some(file), journal, is_there })
+        Ok(Self { path, cluster: cluster.arn.clone(), file: is_written.then_some(file), journal, is_there })
     }
 
-    /// Notes a step, and returns when it is on the disk.
-    pub fn note(&mut self, now: i64, account: &Annotated, entry: Entry, done: bool) -> Result<(), Problem> {
-        let line = Line::new(rfc3339(now), &self.cluster, &account.workload, &account.role, entry, done);
+    /// Notes a step, and returns when it is on the disk. After a line that could not be written there is no other: it may
+    /// have been written in part.
+    pub fn note(&mut self, now: i64, account: &Annotated, entry: Entry, stage: Stage) -> Result<(), Problem> {
+        let line = Line::new(rfc3339(now), &self.cluster, &account.workload, &account.role, entry, stage);
         let written = match &mut self.file {
-            None => Err(std::io::Error::other("it was opened to be read")),
+            None => Err(std::io::Error::other("it could not be written before")),
             Some(file) => serde_json::to_string(&line)
                 .map_err(std::io::Error::other)
                 .and_then(|text| file.write_all(format!("{text}\n").as_bytes()))
                 .and_then(|()| file.sync_data()),
         };
         written.map_err(|error| {
+            self.file = None;
             Problem::failed(
                 format!("the journal {} could not be written: {error}", self.path.display()),
                 "what is not noted is not done; make room for it, and run it again",
@@ -97,7 +116,7 @@ impl JournalFile {
         self.is_there
     }
 
-    pub fn moved(&self, account: &Workload) -> Option<&Moved> {
+    pub fn moved(&self, account: &Workload) -> Option<Moved> {
         self.journal.of(&self.cluster, account)
     }
 
@@ -106,7 +125,7 @@ impl JournalFile {
         let accounts = self.journal.accounts(&self.cluster).into_iter();
         accounts
             .filter_map(|workload| {
-                let role = self.moved(&workload)?.role.clone();
+                let role = self.moved(&workload)?.role;
                 Some(Annotated { workload, role })
             })
             .collect()
