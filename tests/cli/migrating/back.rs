@@ -179,7 +179,7 @@ async fn who_stops_half_way_is_told_until_when_pods_have_credentials() {
     let told = said.out.lines().skip_while(|line| !line.contains("=> stopped"));
     insta::assert_snapshot!(told.collect::<Vec<_>>().join("\n"), @"
     payments/api => stopped: Deployment payments/api: PodDisruptionBudget api lets no pod go now: 2 healthy, and 2 must be
-      → its association is gone, and pods that have Pod Identity's variables lose their credentials by 2026-03-02T16:16:45Z at the latest: run it again, or make them anew
+      → its association is gone, or about to be, and pods that have Pod Identity's variables lose their credentials by 2026-03-02T16:16:40Z at the latest: run it again, or make them anew
 
     1 stopped.
     ");

@@ -33,10 +33,22 @@ struct Progress {
     /// When a step was first done, of those that take a while to be seen.
     since: BTreeMap<(Workload, StepKind), i64>,
     rolls: BTreeMap<Workload, usize>,
-    /// When an association was first seen to be gone.
+    /// When an association was taken away, or first seen to be gone.
     withdrawn: BTreeMap<Workload, i64>,
     /// From when on new pods get what they should.
     settled: Option<i64>,
+}
+
+impl Progress {
+    /// Counts that pods are made anew, as long as that may help.
+    fn may_roll(&mut self, workload: &Workload) -> Result<(), End> {
+        let rolls = self.rolls.entry(workload.clone()).or_default();
+        *rolls += 1;
+        if *rolls > MOST_ROLLS {
+            return Err(End::stopped("its new pods have Pod Identity's variables all the same", GOES_ON));
+        }
+        Ok(())
+    }
 }
 
 impl From<Halt> for End {
@@ -205,8 +217,13 @@ impl Mover<'_, '_> {
                     Err(end) => self.ended(&mut progress, one.workload(), end),
                 }
             }
-            let Some((_, now)) = behind.pop_first() else { continue };
+            let Some((_, mut now)) = behind.pop_first() else { continue };
             let accounts: BTreeSet<Workload> = now.iter().map(|(one, _)| one.workload().clone()).collect();
+            // Pods that get no new credentials wait for nobody.
+            let without = |group: &Vec<(Judged, Step)>| {
+                group.first().is_some_and(|(_, step)| step.kind == StepKind::Restart)
+            };
+            now.extend(behind.into_values().filter(without).flatten());
             let mut roles: BTreeSet<String> = BTreeSet::new();
             let mut restarts: BTreeMap<Workload, Vec<Restart>> = BTreeMap::new();
             for (one, step) in &now {
@@ -216,16 +233,23 @@ impl Mover<'_, '_> {
                 if is_of_the_role && !roles.insert(one.sight.annotated.role.clone()) {
                     continue;
                 }
-                let now = self.session.now();
-                progress.since.entry((one.workload().clone(), step.kind)).or_insert(now);
+                let (workload, now) = (one.workload().clone(), self.session.now());
+                progress.since.entry((workload.clone(), step.kind)).or_insert(now);
                 let ended = match step.kind {
-                    StepKind::Restart => match self.pods_back(one.workload()).await {
-                        Ok(found) => {
-                            restarts.insert(one.workload().clone(), found);
-                            Ok(())
+                    StepKind::Restart => {
+                        let found = match progress.may_roll(&workload) {
+                            Ok(()) => self.pods_back(&workload).await,
+                            Err(end) => Err(end),
+                        };
+                        found.map(|found| drop(restarts.insert(workload, found)))
+                    }
+                    StepKind::Association => {
+                        let ended = self.step_back(one, step, &accounts).await;
+                        if ended.is_ok() {
+                            progress.withdrawn.entry(workload).or_insert(now);
                         }
-                        Err(end) => Err(end),
-                    },
+                        ended
+                    }
                     _ => self.step_back(one, step, &accounts).await,
                 };
                 if let Err(end) = ended {
@@ -247,7 +271,7 @@ impl Mover<'_, '_> {
             (End::Stopped { told, .. }, Some(at)) => End::stopped(
                 told,
                 format!(
-                    "its association is gone, and pods that have Pod Identity's variables lose their credentials by {} at the \
+                    "its association is gone, or about to be, and pods that have Pod Identity's variables lose their credentials by {} at the \
                      latest: run it again, or make them anew",
                     rfc3339(at + HELD)
                 ),
@@ -275,11 +299,6 @@ impl Mover<'_, '_> {
         let now = self.session.now();
         if step.kind == StepKind::Restart {
             progress.withdrawn.entry(workload.clone()).or_insert(now);
-            let rolls = progress.rolls.entry(workload.clone()).or_default();
-            *rolls += 1;
-            if *rolls > MOST_ROLLS {
-                return Err(End::stopped("its new pods have Pod Identity's variables all the same", GOES_ON));
-            }
         }
         let since = progress.since.get(&(workload.clone(), step.kind));
         if step.kind != StepKind::Restart && since.is_some_and(|since| now - since > self.limit) {
