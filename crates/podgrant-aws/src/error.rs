@@ -48,9 +48,17 @@ pub struct AwsError {
 }
 
 impl AwsError {
-    /// Whether what was asked was certainly not done: AWS said so, or was never asked.
+    /// Whether what was asked was certainly not done. What may answer a second attempt, after a first that was done and not
+    /// answered, is no such word.
     pub fn is_a_no(&self) -> bool {
-        !matches!(self.meaning, Meaning::Unreachable | Meaning::Transient)
+        matches!(
+            self.meaning,
+            Meaning::AccessDenied
+                | Meaning::Invalid
+                | Meaning::LimitExceeded
+                | Meaning::TrustPolicy
+                | Meaning::RoleNotVisible
+        )
     }
 
     pub(crate) fn new(

@@ -30,8 +30,8 @@ mod trust;
 pub use back::{Back, Halt, back, tags_back};
 pub use journal::{Entry, Journal, JournalError, Line, Moved, Stage};
 pub use oidc::{OidcStatement, Reach, oidc_statements};
-pub use steps::has_variables;
 use steps::{annotation, restart, statement, steps};
+pub use steps::{has_variables, lacks_irsa};
 pub use trust::IrsaEdit;
 
 /// The annotation of a service account that names its role (EKS user guide, "Assign IAM roles to Kubernetes service
@@ -272,6 +272,12 @@ pub fn judge(sight: &Sight, cluster: &Cluster, keys: &TagKeys) -> Verdict {
     if let Some(told) = other {
         let remedy = "say which role is right: give the association the other role, or take it away";
         return Verdict::new(State::MendFirst, told, remedy);
+    }
+    if !sight.is_annotated && standing.is_none() {
+        let told = "it has no annotation of IRSA any more, and no association";
+        let remedy =
+            "podgrant grant, if it is to have the role; podgrant migrate --undo, if IRSA is to come back";
+        return Verdict::new(State::Stays, told, remedy);
     }
     let refused = match &sight.refused {
         Ok(refused) if standing.is_none() => refused.as_slice(),

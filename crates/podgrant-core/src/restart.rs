@@ -18,7 +18,7 @@ pub use rollout::{Budget, Controller, Counts, Expression, Progress, Selector, St
 use crate::explain::Fault;
 use crate::explain::evidence::{NodeKind, Owner, Pod, Read, Times, WEB_IDENTITY};
 use crate::explain::pods::lack;
-use crate::migrate::has_variables;
+use crate::migrate::{has_variables, lacks_irsa};
 use crate::moment::rfc3339;
 
 /// The annotation of a pod template by which `kubectl rollout restart` makes its pods anew.
@@ -298,7 +298,7 @@ impl Sight {
         match self.toward {
             Toward::PodIdentity => lack(self.times_of(&account_of(pod)), pod),
             Toward::PodIdentitySoon => (!has_variables(pod)).then_some(Fault::PodOlder),
-            Toward::Irsa => has_variables(pod).then_some(Fault::PodOlder),
+            Toward::Irsa => lacks_irsa(pod).then_some(Fault::PodOlder),
         }
     }
 
@@ -454,7 +454,7 @@ impl Sight {
         match self.toward {
             Toward::PodIdentity => {}
             Toward::PodIdentitySoon => return "without Pod Identity's variables".to_owned(),
-            Toward::Irsa => return "with Pod Identity's variables".to_owned(),
+            Toward::Irsa => return "without IRSA's variables, or with others before them".to_owned(),
         }
         let mut told = match self.times_of(account) {
             Some(times) if lacking.iter().any(|(_, fault)| *fault == Fault::PodOlder) => {

@@ -4,7 +4,7 @@ use podgrant_tests::fake::{Fault, Role};
 
 use super::moving::{Moving, without_trust};
 use super::{irsa, trusting};
-use crate::person::EU;
+use crate::person::{EU, NOW};
 
 #[tokio::test]
 async fn what_was_moved_is_taken_back() {
@@ -25,8 +25,6 @@ async fn what_was_moved_is_taken_back() {
     Pods that run keep the credentials that they hold, for 6 hours at most, and get no others until they are made anew.
     podgrant's own statement in a trust policy stays, and lets nobody in without an association.
     - role payments: podgrant/grant = payments/api@eu-west-1/prod-eu payments/worker@eu-west-1/prod-eu => done
-    + role payments: podgrant/grant = payments/worker@eu-west-1/prod-eu => done
-    - role payments: podgrant/grant = payments/worker@eu-west-1/prod-eu => done
     - role payments: podgrant/trust = manage => done
     - eu-west-1/prod-eu  payments/api  role payments  (grant withdrawn) => done
     - eu-west-1/prod-eu  payments/worker  role payments  (grant withdrawn) => done
@@ -62,9 +60,9 @@ async fn what_was_finished_is_taken_back_whole() {
     let before = moving.state();
     moving.migrates("--apply --yes").await;
     moving.migrates("--finish --yes").await;
-    insta::assert_snapshot!(moving.migrate("payments/api --undo --yes").await, @"
+    insta::assert_snapshot!(moving.migrate("payments/api --undo --yes").await, @r#"
     payments/api
-      + the statement for IRSA, back into the trust policy
+      + role payments: its trust policy has again {"Effect":"Allow","Principal":{"Federated":"arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-west-1.amazonaws.com/id/PROD-EU"},"Action":"sts:AssumeRoleWithWebIdentity","Condition":{"StringEquals":{"oidc.eks.eu-west-1.amazonaws.com/id/PROD-EU:sub":"system:serviceaccount:payments:api"}}}
       + the annotation with arn:aws:iam::111122223333:role/payments
       - of the role's tags podgrant/grant
       - association a-000000000000001 goes
@@ -88,7 +86,7 @@ async fn what_was_finished_is_taken_back_whole() {
       eu-west-1/prod-eu Deployment payments/api: Kubernetes has not begun
 
     ---- exit 0
-    ");
+    "#);
     moving.all_have_access("one back");
     moving.migrates("--undo --yes").await;
     moving.all_have_access("both back");
@@ -179,7 +177,7 @@ async fn who_stops_half_way_is_told_until_when_pods_have_credentials() {
     let told = said.out.lines().skip_while(|line| !line.contains("=> stopped"));
     insta::assert_snapshot!(told.collect::<Vec<_>>().join("\n"), @"
     payments/api => stopped: Deployment payments/api: PodDisruptionBudget api lets no pod go now: 2 healthy, and 2 must be
-      → its association is gone, or about to be, and pods that have Pod Identity's variables lose their credentials by 2026-03-02T16:16:40Z at the latest: run it again, or make them anew
+      → its association is gone, or about to be, and pods that have Pod Identity's variables lose their credentials by 2026-03-02T16:16:35Z at the latest: run it again, or make them anew
 
     1 stopped.
     ");
@@ -224,7 +222,42 @@ async fn a_journal_that_somebody_wrote_into_lets_nobody_else_in() {
         assert!(said.code == 1 && said.out.contains("is not for payments/api alone"), "{said}");
         assert_eq!(moving.state(), before);
     }
+    // Nor into a role that was never moved with.
+    let admin = moving.person.aws.add_role(trusting(Role::named("admin"), &[irsa("ops/shell")]));
+    let of_payments = moving.person.aws.role("payments").unwrap().id;
+    let forged = journal.replace("role/payments", "role/admin").replace(&of_payments, &admin);
+    std::fs::write(&moving.journal, forged).unwrap();
+    let said = moving.migrate("--undo --yes").await;
+    assert!(said.code == 1 && said.out.contains("did not move it with this role"), "{said}");
+    assert!(!moving.person.aws.role("admin").unwrap().trust_policy.contains("payments"), "{said}");
     std::fs::write(&moving.journal, journal).unwrap();
     moving.migrates("--undo --yes").await;
     moving.all_have_access("back");
+}
+
+#[tokio::test]
+async fn pods_with_nothing_at_all_are_made_anew_too() {
+    let moving = Moving::new().await;
+    moving.migrates("payments/api --apply --yes").await;
+    moving.migrates("payments/api --finish --yes").await;
+    // Somebody took the association, and new pods came.
+    moving.person.aws.untag_role("payments", "podgrant/grant");
+    moving.person.aws.delete_association(EU, "prod-eu", "payments", "api");
+    moving.kubernetes.drain("payments/api", NOW + 100);
+    assert!(moving.lack("payments/api").is_some());
+    let said = moving.migrates("--undo --yes").await;
+    assert!(said.out.contains("2 of 2 pods"), "{said}");
+    moving.all_have_access("back");
+}
+
+#[tokio::test]
+async fn what_was_withdrawn_since_is_not_granted_again() {
+    let moving = Moving::new().await;
+    moving.migrates("payments/api --apply --yes").await;
+    moving.migrates("payments/api --finish --yes").await;
+    moving.person.aws.untag_role("payments", "podgrant/grant");
+    moving.person.aws.delete_association(EU, "prod-eu", "payments", "api");
+    let said = moving.migrate("payments/api --apply --yes").await;
+    assert!(said.code == 0 && said.out.contains("There is nothing to move."), "{said}");
+    assert!(said.out.contains("has no annotation of IRSA any more, and no association"), "{said}");
 }

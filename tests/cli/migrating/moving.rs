@@ -188,10 +188,8 @@ async fn it_moves_them_and_takes_irsa_away_when_it_is_told() {
         ~ role payments: its trust policy lets Pod Identity in for it, if it does not
         + association with role payments
         ~ Deployment payments/worker, 2 of 2 pods
-    + role payments: podgrant/grant = payments/api@eu-west-1/prod-eu => done
-    + role payments: podgrant/trust = manage => done
-    - role payments: podgrant/grant = payments/api@eu-west-1/prod-eu => done
     + role payments: podgrant/grant = payments/api@eu-west-1/prod-eu payments/worker@eu-west-1/prod-eu => done
+    + role payments: podgrant/trust = manage => done
     ~ role payments  trust policy: + allows pods.eks.amazonaws.com for payments/api@eu-west-1/prod-eu, payments/worker@eu-west-1/prod-eu => done
     + eu-west-1/prod-eu  payments/api  role payments  (payments/api@eu-west-1/prod-eu) => done
     + eu-west-1/prod-eu  payments/worker  role payments  (payments/worker@eu-west-1/prod-eu) => done
@@ -509,6 +507,11 @@ async fn the_journal_is_written_before_anything_is_changed() {
     std::fs::write(&moving.journal, "{\"version\":2}\n").unwrap();
     let said = moving.migrate("--apply --yes").await;
     assert!(said.code == 1 && said.errors.contains("line 1"), "{said}");
+    // Nor is any other file cut.
+    std::fs::write(&moving.journal, "[1, 2]").unwrap();
+    let said = moving.migrate("--apply --yes").await;
+    assert!(said.code == 1 && said.errors.contains("no line of a journal"), "{said}");
+    assert_eq!(std::fs::read_to_string(&moving.journal).unwrap(), "[1, 2]");
     // Half a line is what a crash leaves: what it was about was not begun.
     std::fs::write(&moving.journal, "{\"version\":1,\"at\"").unwrap();
     moving.migrates("--apply --yes").await;

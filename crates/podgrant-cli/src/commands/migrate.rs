@@ -313,7 +313,7 @@ impl Mover<'_, '_> {
         }
     }
 
-    /// `steps`: of each, where they are not its verdict's.
+    /// `steps`: of each, where they are not its verdict's. `ends`: none where nothing was to be changed, or it was declined.
     fn put_out(&mut self, judged: &[Judged], steps: &[Vec<Step>], ends: Option<&Ends>) {
         let accounts = judged.iter().enumerate().map(|(number, one)| {
             let steps = steps.get(number).unwrap_or(&one.verdict.steps);

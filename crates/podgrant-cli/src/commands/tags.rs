@@ -250,7 +250,7 @@ pub(super) fn tag_lines(edit: &Edit) -> Vec<String> {
 }
 
 /// What whoever reads the role must see before it is as it was written.
-pub(super) fn news(edit: &Edit) -> RoleNews {
+fn news(edit: &Edit) -> RoleNews {
     RoleNews { tags_set: set(edit), tags_removed: removed(edit), trust_policy: None }
 }
 

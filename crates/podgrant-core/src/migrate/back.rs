@@ -5,7 +5,8 @@
 //! EKS Pod Identity works"), and get no others. So it goes only where they can be made anew at once.
 
 use super::{
-    IrsaEdit, Moved, Sight, State, Step, StepKind, asks, elsewhere, has_variables, oidc_statements, subject,
+    IrsaEdit, Moved, Sight, State, Step, StepKind, asks, elsewhere, lacks_irsa, oidc_statements, subject,
+    trusts,
 };
 use crate::explain::evidence::Read;
 use crate::model::{Cluster, Role};
@@ -90,6 +91,16 @@ pub fn back(
     }
     let mended = IrsaEdit::put_back(role, cluster, workload, &moved.statements)
         .map_err(|why| Halt::new(State::MendFirst, format!("its trust policy stays as it is: {why}"), ""))?;
+    // Whoever writes into a journal writes the role as well: what was moved with a role has its trust.
+    if mended.is_some() && !trusts(role, cluster, workload, keys) {
+        let told =
+            "the role does not let Pod Identity in for it: podgrant migrate did not move it with this role";
+        return Err(Halt::new(
+            State::MendFirst,
+            told,
+            "put its statement for IRSA back by hand, if it is right",
+        ));
+    }
     let policy = mended.as_ref().map_or(role.trust_policy.as_str(), IrsaEdit::after);
     if oidc_statements(policy, cluster.oidc_issuer.as_deref(), workload).is_empty() {
         let told = "the role's trust policy has no statement for it by the cluster's OIDC provider, and the journal \
@@ -102,15 +113,23 @@ pub fn back(
     }
     let edit = tags_back(role, moved, sight, cluster, keys);
     let step = |kind, done, told: String| Step { kind, done, told, caution: "", command: String::new() };
-    let given = pods.iter().filter(|pod| !pod.is_ending && has_variables(pod)).count();
-    let all = pods.iter().filter(|pod| !pod.is_ending).count();
+    let running = || pods.iter().filter(|pod| !pod.is_ending);
+    let (lacking, all) = (running().filter(|pod| lacks_irsa(pod)).count(), running().count());
     let tags: Vec<&str> = edit.changes.iter().map(|change| change.key.as_str()).collect();
     let association = match standing {
         None => "no association stands".to_owned(),
         Some(standing) => format!("association {} goes", standing.id),
     };
     let steps = vec![
-        step(StepKind::Statement, mended.is_none(), counted(moved.statements.len())),
+        step(
+            StepKind::Statement,
+            mended.is_none(),
+            format!(
+                "role {}: its trust policy has again {}",
+                role.arn.role_name(),
+                moved.statements.join(", ")
+            ),
+        ),
         step(
             StepKind::Annotation,
             sight.is_annotated || !moved.annotation,
@@ -118,7 +137,7 @@ pub fn back(
         ),
         step(StepKind::Tag, edit.changes.is_empty(), format!("of the role's tags {}", tags.join(" and "))),
         step(StepKind::Association, standing.is_none(), association),
-        step(StepKind::Restart, given == 0, format!("{given} of {all} pods have Pod Identity's variables")),
+        step(StepKind::Restart, lacking == 0, format!("{lacking} of {all} pods lack IRSA's variables alone")),
     ];
     let halt = halt(sight, moved, (role, &edit), cluster, keys);
     Ok(Back { steps, halt })
@@ -152,14 +171,6 @@ fn halt(
         return Some(Halt::new(State::Stays, told, remedy));
     }
     None
-}
-
-fn counted(statements: usize) -> String {
-    match statements {
-        0 => "the trust policy has what IRSA needs".to_owned(),
-        1 => "the statement for IRSA, back into the trust policy".to_owned(),
-        many => format!("{many} statements for IRSA, back into the trust policy"),
-    }
 }
 
 /// The role's tags without what was written for this service account. That podgrant may see to the trust policy goes with

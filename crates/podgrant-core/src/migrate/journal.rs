@@ -96,6 +96,8 @@ struct Account {
     moved: Moved,
     /// What was about to be done last.
     begun: Option<Entry>,
+    /// Whether anything was done, or may have been.
+    is_touched: bool,
 }
 
 /// A line that is none.
@@ -188,19 +190,24 @@ impl Journal {
             }
             return;
         }
-        let account = self.moved.entry(key).or_default();
+        let account = self.moved.entry(key.clone()).or_default();
         account.moved.role.clone_from(&line.role);
         // Of what was begun before and has no end, nobody knows: it may have been done.
         let before = account.begun.take().filter(|begun| line.stage == Stage::Begun || *begun != line.entry);
         let done = (line.stage == Stage::Done).then(|| line.entry.clone());
         for entry in before.into_iter().chain(done) {
             account.moved.add(entry);
+            account.is_touched = true;
         }
         if line.stage == Stage::Begun {
             account.begun = Some(line.entry);
         }
         if account.moved.trusts {
             self.trusting.insert(line.role);
+        }
+        // All that was tried was refused.
+        if account.begun.is_none() && !account.is_touched {
+            self.moved.remove(&key);
         }
     }
 

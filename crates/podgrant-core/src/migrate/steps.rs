@@ -12,6 +12,13 @@ pub fn has_variables(pod: &Pod) -> bool {
     pod.containers.iter().any(|container| container.has(FULL_URI))
 }
 
+/// Whether a pod is to be made anew for IRSA: it was given what goes before that, or nothing.
+pub fn lacks_irsa(pod: &Pod) -> bool {
+    let is_left_out =
+        !pod.containers.is_empty() && pod.containers.iter().all(|container| container.is_skipped);
+    has_variables(pod) || (!is_by_irsa(pod) && !is_left_out)
+}
+
 /// Whether a pod was given what asks the agent, whole and alone.
 fn is_given(pod: &Pod) -> bool {
     pod.has_token && pod.containers.iter().all(|container| container.has(FULL_URI)) && !is_by_irsa(pod)

@@ -33,7 +33,7 @@ impl IrsaEdit {
         Ok(Some(Self::of(role, after, statements)))
     }
 
-    /// Puts such statements back; `None` where the policy has them all.
+    /// Puts such statements back; `None` where the policy has one, however it is written.
     ///
     /// # Errors
     /// Why the policy is not to be touched, or that one of them lets in somebody else.
@@ -48,6 +48,9 @@ impl IrsaEdit {
             if alone(&policy, cluster, workload).len() != 1 {
                 return Err(format!("what is to be put back is not for {workload} alone: {statement}"));
             }
+        }
+        if !alone(&role.trust_policy, cluster, workload).is_empty() {
+            return Ok(None);
         }
         let after = with_also(&role.trust_policy, statements)?;
         Ok(after.map(|after| Self::of(role, after, statements.to_vec())))

@@ -26,6 +26,13 @@ pub struct Edit {
     pub already: BTreeSet<Subject>,
 }
 
+impl Edit {
+    /// From these tags to those.
+    pub fn between(before: &BTreeMap<String, String>, after: BTreeMap<String, String>) -> Self {
+        edit(before, after, BTreeSet::new())
+    }
+}
+
 /// One tag, before and after.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagChange {

@@ -4,17 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use podgrant_aws::View;
 use podgrant_core::explain::SETTLING;
-use podgrant_core::migrate::{Back, Entry, Halt, IrsaEdit, Moved, Stage, Step, StepKind, back, tags_back};
+use podgrant_core::migrate::{
+    Annotated, Back, Entry, Halt, IrsaEdit, Moved, Stage, Step, StepKind, back, tags_back,
+};
+use podgrant_core::model::RoleNews;
 use podgrant_core::moment::rfc3339;
 use podgrant_core::restart::{Restart, Toward};
-use podgrant_core::{Change, FindingKind, Verdict, Workload};
+use podgrant_core::tags::edit::Edit;
+use podgrant_core::{Change, FindingKind, RoleArn, Verdict, Workload};
 use podgrant_runtime::Function;
 
 use super::forward::{all_to_roll, restart_line};
 use super::{End, Ends, GOES_ON, Judged, Mover, PAUSE, exit};
-use crate::arguments::Consent;
+use crate::arguments::{Consent, role_name};
 use crate::commands::apply::CarriedOut;
-use crate::commands::tags::{look, news, write_tags};
+use crate::commands::tags::{look, write_tags};
 use crate::exit::Exit;
 use crate::problem::Problem;
 use crate::shown::Shown;
@@ -33,13 +37,27 @@ struct Progress {
     /// When a step was first done, of those that take a while to be seen.
     since: BTreeMap<(Workload, StepKind), i64>,
     rolls: BTreeMap<Workload, usize>,
+    /// What roles' tags were written to be.
+    written: BTreeMap<RoleArn, BTreeMap<String, String>>,
     /// When an association was taken away, or first seen to be gone.
     withdrawn: BTreeMap<Workload, i64>,
     /// From when on new pods get what they should.
-    settled: Option<i64>,
+    settled: BTreeMap<Workload, i64>,
 }
 
 impl Progress {
+    fn begin(&mut self, workload: &Workload, kind: StepKind, now: i64) {
+        self.since.entry((workload.clone(), kind)).or_insert(now);
+    }
+
+    /// From now on these may be without association.
+    fn withdraw(&mut self, accounts: &BTreeSet<Workload>, now: i64) {
+        for workload in accounts {
+            self.withdrawn.entry(workload.clone()).or_insert(now);
+            self.settled.insert(workload.clone(), now + SETTLING);
+        }
+    }
+
     /// Counts that pods are made anew, as long as that may help.
     fn may_roll(&mut self, workload: &Workload) -> Result<(), End> {
         let rolls = self.rolls.entry(workload.clone()).or_default();
@@ -106,7 +124,7 @@ pub(super) async fn run(
         judged.iter().map(|one| one.workload().clone()).filter(|one| !ends.contains_key(one)).collect();
     if goes.is_empty() {
         mover.sum_up(&ends, "");
-        mover.put_out(&judged, &steps, None);
+        mover.put_out(&judged, &steps, Some(&ends));
         return Ok(Exit::Failed);
     }
     mover.session.ui.show(
@@ -189,6 +207,15 @@ impl Mover<'_, '_> {
     /// In the order that loses the least: all that IRSA needs, of all of them; then the associations; then new pods at once.
     async fn take_back(&mut self, accounts: &BTreeSet<Workload>) -> Ends {
         let mut progress = Progress::default();
+        for workload in accounts {
+            let role = self.journal.moved(workload).map(|moved| moved.role).unwrap_or_default();
+            let annotated = Annotated { workload: workload.clone(), role };
+            // Nothing is begun where its end could not be noted.
+            let noted = self.journal.note(self.session.now(), &annotated, Entry::Undone, Stage::Begun);
+            if let Err(problem) = noted {
+                self.ended(&mut progress, workload, End::of(problem));
+            }
+        }
         loop {
             let left: BTreeSet<Workload> =
                 accounts.iter().filter(|one| !progress.ends.contains_key(one)).cloned().collect();
@@ -218,7 +245,6 @@ impl Mover<'_, '_> {
                 }
             }
             let Some((_, mut now)) = behind.pop_first() else { continue };
-            let accounts: BTreeSet<Workload> = now.iter().map(|(one, _)| one.workload().clone()).collect();
             // Pods that get no new credentials wait for nobody.
             let without = |group: &Vec<(Judged, Step)>| {
                 group.first().is_some_and(|(_, step)| step.kind == StepKind::Restart)
@@ -233,24 +259,17 @@ impl Mover<'_, '_> {
                 if is_of_the_role && !roles.insert(one.sight.annotated.role.clone()) {
                     continue;
                 }
-                let (workload, now) = (one.workload().clone(), self.session.now());
-                progress.since.entry((workload.clone(), step.kind)).or_insert(now);
                 let ended = match step.kind {
-                    StepKind::Restart => {
-                        let found = match progress.may_roll(&workload) {
-                            Ok(()) => self.pods_back(&workload).await,
-                            Err(end) => Err(end),
-                        };
-                        found.map(|found| drop(restarts.insert(workload, found)))
+                    StepKind::Restart => match progress.may_roll(one.workload()) {
+                        Ok(()) => self.pods_back(one.workload()).await.map(|found| {
+                            restarts.insert(one.workload().clone(), found);
+                        }),
+                        Err(end) => Err(end),
+                    },
+                    StepKind::Tag | StepKind::Association => {
+                        self.withdraw_all(one, step.kind, &now, &mut progress).await
                     }
-                    StepKind::Association => {
-                        let ended = self.step_back(one, step, &accounts).await;
-                        if ended.is_ok() {
-                            progress.withdrawn.entry(workload).or_insert(now);
-                        }
-                        ended
-                    }
-                    _ => self.step_back(one, step, &accounts).await,
+                    _ => self.give_back(one, step.kind, &mut progress).await,
                 };
                 if let Err(end) = ended {
                     self.ended(&mut progress, one.workload(), end);
@@ -299,6 +318,7 @@ impl Mover<'_, '_> {
         let now = self.session.now();
         if step.kind == StepKind::Restart {
             progress.withdrawn.entry(workload.clone()).or_insert(now);
+            progress.settled.entry(workload.clone()).or_insert(now + SETTLING);
         }
         let since = progress.since.get(&(workload.clone(), step.kind));
         if step.kind != StepKind::Restart && since.is_some_and(|since| now - since > self.limit) {
@@ -308,26 +328,41 @@ impl Mover<'_, '_> {
         Ok(Some((number, step)))
     }
 
-    /// Does one step that is about what AWS has, or the annotation.
-    async fn step_back(
+    /// Takes back the grants or associations of all accounts of a role that are as far, and whose pods can be made anew.
+    async fn withdraw_all(
         &mut self,
         one: &Judged,
-        step: &Step,
-        accounts: &BTreeSet<Workload>,
+        kind: StepKind,
+        now: &[(Judged, Step)],
+        progress: &mut Progress,
     ) -> Result<(), End> {
+        let is_with_it = |(other, step): &&(Judged, Step)| {
+            step.kind == kind && other.sight.annotated.role == one.sight.annotated.role
+        };
+        let mut ready: Vec<&Judged> = Vec::new();
+        for (other, _) in now.iter().filter(is_with_it) {
+            progress.begin(other.workload(), kind, self.session.now());
+            // From here on new pods have IRSA's role, and old ones are to be made anew: all of an account's, or it is not begun.
+            match self.pods_back(other.workload()).await {
+                Ok(_) => ready.push(other),
+                Err(end) => self.ended(progress, other.workload(), end),
+            }
+        }
+        if kind == StepKind::Tag {
+            return self.put_tags_back(&ready, progress).await;
+        }
+        let accounts: BTreeSet<Workload> = ready.iter().map(|other| other.workload().clone()).collect();
+        progress.withdraw(&accounts, self.session.now());
+        self.withdraw(one, &accounts).await
+    }
+
+    /// Gives back what IRSA needs.
+    async fn give_back(&mut self, one: &Judged, kind: StepKind, progress: &mut Progress) -> Result<(), End> {
         let moved = self.moved(one.workload())?;
-        match step.kind {
+        progress.begin(one.workload(), kind, self.session.now());
+        match kind {
             StepKind::Statement => self.put_statements_back(one, &moved).await,
-            StepKind::Annotation => self.put_annotation_back(one, &moved).await,
-            StepKind::Tag => {
-                // From here on new pods have IRSA's role, and old ones are to be made anew: all of them, or it is not begun.
-                self.pods_back(one.workload()).await?;
-                self.put_tags_back(one, &moved).await
-            }
-            _ => {
-                self.pods_back(one.workload()).await?;
-                self.withdraw(one, accounts, &moved).await
-            }
+            _ => self.put_annotation_back(one, &moved).await,
         }
     }
 
@@ -336,7 +371,11 @@ impl Mover<'_, '_> {
         let edit = IrsaEdit::put_back(role, &self.cluster, one.workload(), &moved.statements)
             .map_err(|why| End::stopped(format!("the trust policy stays as it is: {why}"), ""))?;
         if let Some(edit) = edit {
-            self.edit_irsa(&edit).await.map_err(|(end, _)| end)?;
+            match self.edit_irsa(&edit).await {
+                // It is looked at anew: IAM may have shown what was there before.
+                Err((_, true)) => return Ok(()),
+                written => written.map_err(|(end, _)| end)?,
+            }
             self.show_done(&format!("+ role {}: the statement for IRSA", role.arn.role_name()));
         }
         Ok(())
@@ -350,10 +389,32 @@ impl Mover<'_, '_> {
         Ok(())
     }
 
-    async fn put_tags_back(&mut self, one: &Judged, moved: &Moved) -> Result<(), End> {
-        let Ok(Some(role)) = &one.sight.role else { return Ok(()) };
-        let edit = tags_back(role, moved, &one.sight, &self.cluster, self.session.aws.keys());
+    /// Takes the grants of all of these out of their role's tags, at once.
+    async fn put_tags_back(&mut self, accounts: &[&Judged], progress: &mut Progress) -> Result<(), End> {
+        let Some(Ok(Some(role))) = accounts.first().map(|one| &one.sight.role) else { return Ok(()) };
+        // IAM may show for a while what was there before.
+        if progress.written.get(&role.arn).is_some_and(|written| *written != role.tags) {
+            return Ok(());
+        }
+        let mut all: Vec<(&Judged, Moved)> = Vec::new();
+        for one in accounts {
+            all.push((one, self.moved(one.workload())?));
+        }
+        // What a role was let goes with the last grant: whoever was moved by it comes last.
+        all.sort_by_key(|(_, moved)| moved.trusts);
+        let mut after = role.clone();
+        for (one, moved) in &all {
+            after.tags = tags_back(&after, moved, &one.sight, &self.cluster, self.session.aws.keys()).tags;
+        }
+        let edit = Edit::between(&role.tags, after.tags);
         let written = write_tags(self.session, role, &edit).await;
+        if !matches!(&written, Err(unwritten) if unwritten.is_certain) {
+            // Where podgrant runs, it takes the associations by that.
+            let stands = |one: &&&Judged| matches!(one.sight.standing, Ok(Some(_)));
+            let accounts = accounts.iter().filter(stands).map(|one| one.workload().clone()).collect();
+            progress.withdraw(&accounts, self.session.now());
+            progress.written.insert(role.arn.clone(), edit.tags.clone());
+        }
         written.map_err(|unwritten| End::of(unwritten.problem))?;
         self.show_tags(role.arn.role_name(), &edit);
         Ok(())
@@ -361,16 +422,9 @@ impl Mover<'_, '_> {
 
     /// Takes associations of a role away, by the same pass as `podgrant apply --role`, and nothing else. `accounts`: those
     /// that have all that IRSA needs.
-    async fn withdraw(
-        &mut self,
-        one: &Judged,
-        accounts: &BTreeSet<Workload>,
-        moved: &Moved,
-    ) -> Result<(), End> {
-        let Ok(Some(role)) = &one.sight.role else { return Ok(()) };
-        let name = role.arn.role_name().to_owned();
-        let edit = tags_back(role, moved, &one.sight, &self.cluster, self.session.aws.keys());
-        let view = View::Role { name: name.clone(), news: news(&edit) };
+    async fn withdraw(&mut self, one: &Judged, accounts: &BTreeSet<Workload>) -> Result<(), End> {
+        let name = role_name(&one.sight.annotated.role).to_owned();
+        let view = View::Role { name: name.clone(), news: RoleNews::default() };
         let pass = look(self.session, view).await.map_err(End::of)?;
         let shown = Shown::of_pass(&pass);
         if let Some(gap) = shown.unread.first() {
@@ -415,8 +469,8 @@ impl Mover<'_, '_> {
         progress: &mut Progress,
     ) {
         // EKS's webhook knows of an association for a while after it is gone.
-        let settled = progress.settled.get_or_insert(self.session.now() + SETTLING);
-        let until = *settled;
+        let settled = behind.iter().filter_map(|one| progress.settled.get(one.workload()).copied());
+        let until = settled.max().unwrap_or_default();
         self.wait_until(until, "waiting until new pods get IRSA's variables …").await;
         if self.session.is_interrupted() {
             return;
@@ -424,6 +478,7 @@ impl Mover<'_, '_> {
         for (workload, end) in self.roll_out(behind, &restarts).await {
             self.ended(progress, &workload, end);
         }
-        progress.settled = Some(self.session.now() + SETTLING);
+        let again = self.session.now() + SETTLING;
+        progress.settled.extend(restarts.into_keys().map(|workload| (workload, again)));
     }
 }

@@ -172,7 +172,8 @@ impl Mover<'_, '_> {
             Ok(TrustWritten::Gone(why) | TrustWritten::Changed(why)) => {
                 Err((End::stopped(why, GOES_ON), true))
             }
-            Err(error) => Err((End::of(self.session.problem(&error)), error.is_a_no())),
+            // The text of what may be gone is kept, whatever AWS says: it stands nowhere else.
+            Err(error) => Err((End::of(self.session.problem(&error)), false)),
         }
     }
 

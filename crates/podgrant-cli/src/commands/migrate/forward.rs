@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use podgrant_aws::{Restarts, View};
 use podgrant_core::explain::{NamedCluster, SETTLING, Target};
-use podgrant_core::migrate::{Entry, Stage, State, StepKind, as_if, refusals};
+use podgrant_core::migrate::{Annotated, Entry, Sight, Stage, State, StepKind, as_if, refusals};
 use podgrant_core::model::RoleNews;
 use podgrant_core::moment::rfc3339;
 use podgrant_core::restart::{Restart, StepKind as RestartKind, Toward};
 use podgrant_core::tags::edit::Edit;
-use podgrant_core::{Change, Cluster, Verdict, Workload};
+use podgrant_core::{Change, Cluster, Role, Verdict, Workload};
 use podgrant_runtime::Function;
 
 use super::{End, Ends, GOES_ON, Judged, Mover, PAUSE, exit};
@@ -170,46 +170,85 @@ impl Mover<'_, '_> {
         progress.ends.insert(workload.clone(), end);
     }
 
-    /// Writes what the roles' tags are to have.
+    /// Writes what the roles' tags are to have, of all accounts of a role at once: IAM may show for a while what was there
+    /// before, and who writes from that takes away what another wrote.
     async fn write(&mut self, behind: &[Judged], progress: &mut Progress) {
-        let mut written: BTreeSet<&str> = BTreeSet::new();
+        let mut by_role: BTreeMap<&str, Vec<&Judged>> = BTreeMap::new();
         for one in behind {
-            // The next look shows what it has by then.
-            if !written.insert(&one.sight.annotated.role) {
-                continue;
-            }
-            let (workload, now) = (one.workload().clone(), self.session.now());
-            if progress.since.contains_key(&(workload.clone(), StepKind::Tag)) {
+            by_role.entry(&one.sight.annotated.role).or_default().push(one);
+        }
+        for accounts in by_role.into_values() {
+            let now = self.session.now();
+            let is_written =
+                |one: &&&Judged| progress.since.contains_key(&(one.workload().clone(), StepKind::Tag));
+            if let Some(one) = accounts.iter().find(is_written) {
                 progress.waits = true;
-                if !progress.may_wait(&workload, StepKind::Tag, now, self.limit) {
+                if !progress.may_wait(one.workload(), StepKind::Tag, now, self.limit) {
                     let told = format!("after {} s IAM does not show the role's new tags", self.limit);
-                    self.end(progress, &workload, End::stopped(told, GOES_ON));
+                    for one in &accounts {
+                        self.end(progress, one.workload(), End::stopped(told.clone(), GOES_ON));
+                    }
                 }
                 continue;
             }
-            progress.may_wait(&workload, StepKind::Tag, now, self.limit);
-            if let Err(end) = self.write_one(one).await {
+            for one in &accounts {
+                progress.may_wait(one.workload(), StepKind::Tag, now, self.limit);
+            }
+            for (workload, end) in self.write_tags_of(&accounts).await {
                 self.end(progress, &workload, end);
             }
         }
     }
 
-    async fn write_one(&mut self, one: &Judged) -> Result<(), End> {
-        let changed = || End::stopped("it changed while it was moved", GOES_ON);
+    /// Writes the tags of one role, for all of these. Returns those for which it was not done.
+    async fn write_tags_of(&mut self, accounts: &[&Judged]) -> Ends {
         let keys = self.session.aws.keys().clone();
-        let edit = as_if(&one.sight, &self.cluster, &keys).ok_or_else(changed)?;
-        let edit = edit.map_err(|error| End::stopped(error.to_string(), ""))?;
-        let Ok(Some(role)) = &one.sight.role else { return Err(changed()) };
-        let entry = tags_entry(role.id.as_str(), &edit, &keys);
-        let (annotated, name) = (&one.sight.annotated, role.arn.role_name());
-        self.journal.note(self.session.now(), annotated, entry.clone(), Stage::Begun).map_err(End::of)?;
-        self.session.ui.progress(&format!("writing the tags of {name} …"));
-        if let Err(unwritten) = write_tags(self.session, role, &edit).await {
-            let end = End::of(unwritten.problem);
-            return Err(self.not_done(annotated, entry, unwritten.is_certain, end));
+        let mut ends = Ends::new();
+        let mut entries: Vec<(&Annotated, Entry)> = Vec::new();
+        let Some(Ok(Some(role))) = accounts.first().map(|one| &one.sight.role) else { return ends };
+        let mut after = role.clone();
+        for one in accounts {
+            let sight = Sight { role: Ok(Some(after.clone())), ..one.sight.clone() };
+            match as_if(&sight, &self.cluster, &keys) {
+                Some(Ok(edit)) => {
+                    entries.push((&one.sight.annotated, tags_entry(role.id.as_str(), &edit, &keys)));
+                    after.tags = edit.tags;
+                }
+                Some(Err(error)) => {
+                    ends.insert(one.workload().clone(), End::stopped(error.to_string(), ""));
+                }
+                None => {}
+            }
         }
-        self.show_tags(name, &edit);
-        self.journal.note(self.session.now(), annotated, entry, Stage::Done).map_err(End::of)
+        let edit = Edit::between(&role.tags, after.tags);
+        if let Err(end) = self.write_noted(role, &edit, &entries).await {
+            ends.extend(entries.into_iter().map(|(annotated, _)| (annotated.workload.clone(), end.clone())));
+        }
+        ends
+    }
+
+    async fn write_noted(
+        &mut self,
+        role: &Role,
+        edit: &Edit,
+        entries: &[(&Annotated, Entry)],
+    ) -> Result<(), End> {
+        for (annotated, entry) in entries {
+            self.journal.note(self.session.now(), annotated, entry.clone(), Stage::Begun).map_err(End::of)?;
+        }
+        self.session.ui.progress(&format!("writing the tags of {} …", role.arn.role_name()));
+        if let Err(unwritten) = write_tags(self.session, role, edit).await {
+            let mut end = End::of(unwritten.problem);
+            for (annotated, entry) in entries {
+                end = self.not_done(annotated, entry.clone(), unwritten.is_certain, end);
+            }
+            return Err(end);
+        }
+        self.show_tags(role.arn.role_name(), edit);
+        for (annotated, entry) in entries {
+            self.journal.note(self.session.now(), annotated, entry.clone(), Stage::Done).map_err(End::of)?;
+        }
+        Ok(())
     }
 
     /// Has associations made, by the same pass as `podgrant apply --role`: where that would do more than what is asked
@@ -291,7 +330,9 @@ impl Mover<'_, '_> {
 
     /// Has pods made anew, once EKS's webhook knows of their association.
     async fn make_anew(&mut self, behind: &[Judged], progress: &mut Progress) {
-        let known = behind.iter().filter_map(|one| Some(one.sight.made_at? + SETTLING));
+        // Of a clock that is behind no more than that either.
+        let latest = self.session.now() + SETTLING;
+        let known = behind.iter().filter_map(|one| Some((one.sight.made_at? + SETTLING).min(latest)));
         let rolled = behind.iter().filter_map(|one| progress.settled.get(one.workload()).copied());
         if let Some(settled) = known.chain(rolled).max() {
             self.wait_until(settled, "waiting until new pods get their variables …").await;
@@ -359,7 +400,10 @@ impl Mover<'_, '_> {
             for restart in found.get(one.workload()).into_iter().flatten() {
                 let entry = Entry::Restart { workload: restart.workload.to_string() };
                 let noted = self.journal.note(self.session.now(), &one.sight.annotated, entry, Stage::Begun);
-                if let Err(problem) = noted {
+                // Pods that get no new credentials are made anew all the same.
+                if let Err(problem) = noted
+                    && restart.toward != Toward::Irsa
+                {
                     ends.insert(one.workload().clone(), End::of(problem));
                 }
             }

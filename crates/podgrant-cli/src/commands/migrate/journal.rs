@@ -10,13 +10,16 @@ use podgrant_core::{Cluster, ClusterId, Workload};
 
 use crate::problem::Problem;
 
+/// How each of its lines begins.
+const BEGINS: &[u8] = b"{\"version\":";
+
 /// A journal, and where it is written.
 pub struct JournalFile {
     path: PathBuf,
     /// The cluster's ARN.
     cluster: String,
-    /// None: it is only read, or could not be written.
-    file: Option<File>,
+    /// With the length of its whole lines. None: it is only read, or could not be written.
+    file: Option<(File, u64)>,
     journal: Journal,
     is_there: bool,
 }
@@ -69,20 +72,24 @@ impl JournalFile {
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(|error| failed("read", &error))?;
-        // A line that was never finished is not one, and the next must not go on with it.
+        // A line that was never finished is not one, and the next takes its place.
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        bytes.truncate(whole);
+        let rest = bytes.split_off(whole);
+        if !(rest.starts_with(BEGINS) || BEGINS.starts_with(&rest)) {
+            return Err(failed("read", &"it ends with what is no line of a journal"));
+        }
         let text = String::from_utf8(bytes).map_err(|error| failed("read", &error))?;
         let journal = Journal::read(&text).map_err(|error| failed("read", &error))?;
         if is_written {
-            let cut = file.set_len(u64::try_from(whole).unwrap_or_default());
             // A file that is new is one when its folder knows it.
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
             let known = File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
-            cut.and(known).map_err(|error| failed("written", &error))?;
+            known.map_err(|error| failed("written", &error))?;
         }
         let is_there = !text.is_empty();
-        Ok(Self { path, cluster: cluster.arn.clone(), file: is_written.then_some(file), journal, is_there })
+        let length = u64::try_from(whole).unwrap_or_default();
+        let file = is_written.then_some((file, length));
+        Ok(Self { path, cluster: cluster.arn.clone(), file, journal, is_there })
     }
 
     /// Notes a step, and returns when it is on the disk. After a line that could not be written there is no other: it may
@@ -91,10 +98,16 @@ impl JournalFile {
         let line = Line::new(rfc3339(now), &self.cluster, &account.workload, &account.role, entry, stage);
         let written = match &mut self.file {
             None => Err(std::io::Error::other("it could not be written before")),
-            Some(file) => serde_json::to_string(&line)
-                .map_err(std::io::Error::other)
-                .and_then(|text| file.write_all(format!("{text}\n").as_bytes()))
-                .and_then(|()| file.sync_data()),
+            Some((file, length)) => {
+                serde_json::to_string(&line).map_err(std::io::Error::other).and_then(|text| {
+                    let text = format!("{text}\n");
+                    file.set_len(*length)?;
+                    file.write_all(text.as_bytes())?;
+                    file.sync_data()?;
+                    *length += u64::try_from(text.len()).unwrap_or_default();
+                    Ok(())
+                })
+            }
         };
         written.map_err(|error| {
             self.file = None;
