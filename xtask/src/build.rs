@@ -55,7 +55,12 @@ pub fn cargo<S: AsRef<OsStr>>(root: &Path, arguments: impl IntoIterator<Item = S
     let began = now();
     let (mut built, mut fresh, mut said) = (0u32, 0u32, began);
     for line in BufReader::new(child.stdout.take().context("cargo has no output")?).lines() {
-        let message: serde_json::Value = serde_json::from_str(&line?).unwrap_or_default();
+        let line = line?;
+        let Ok(message) = serde_json::from_str::<serde_json::Value>(&line) else {
+            // What is run says it, and not cargo: figures of a bench.
+            println!("{line}");
+            continue;
+        };
         if message["reason"] == "compiler-artifact" {
             *(if message["fresh"] == true { &mut fresh } else { &mut built }) += 1;
             if now() - said >= EVERY {
