@@ -348,6 +348,10 @@ impl Mover<'_, '_> {
                 Err(end) => self.ended(progress, other.workload(), end),
             }
         }
+        // Each of them was told why.
+        if ready.is_empty() {
+            return Ok(());
+        }
         if kind == StepKind::Tag {
             return self.put_tags_back(&ready, progress).await;
         }

@@ -427,10 +427,10 @@ impl Mover<'_, '_> {
                             self.journal.note(self.session.now(), &one.sight.annotated, entry, Stage::Done);
                         noted.err().map(|problem| problem.message)
                     }
-                    Some(Outcome::Rolling(_)) => {
+                    Some(Outcome::Rolling(_)) if !self.session.is_interrupted() => {
                         Some(format!("it was not rolled out within {} s", self.limit))
                     }
-                    Some(Outcome::NotBegun) => Some("it was interrupted".to_owned()),
+                    Some(Outcome::Rolling(_) | Outcome::NotBegun) => Some("it was interrupted".to_owned()),
                     Some(outcome) => Some(outcome.reason()),
                     None => None,
                 };
