@@ -56,6 +56,9 @@ const WARM: usize = 5;
 struct Start {
     /// From exec to the first request for work.
     next: u64,
+    /// The time on a CPU in that, of all its threads, and how often it touched a page for the first time.
+    cpu: u64,
+    faults: u64,
     /// From the event to the first AWS call in it.
     first_call: u64,
     /// From the event to its answer.
@@ -81,6 +84,8 @@ struct Figures {
     subject: String,
     memory: String,
     next_us: Spread,
+    cpu_us: Spread,
+    faults: Spread,
     first_call_us: Spread,
     first_answer_us: Spread,
     warm_answer_us: Spread,
@@ -195,14 +200,26 @@ struct Running {
     endpoint: Endpoint,
     /// When it was exec'ed, in microseconds.
     exec: u64,
+    /// What the process had used by then.
+    used: Used,
+}
+
+/// What a process has used since it began, whatever it was exec'ed to.
+#[derive(Debug, Clone, Copy)]
+struct Used {
+    /// Microseconds on a CPU.
+    cpu: u64,
+    /// Pages touched for the first time, without a disk.
+    faults: u64,
 }
 
 async fn spawn(subject: &Subject, python: &Path, quota: &Quota, aws: &FakeAws) -> Result<Running> {
     let api = RuntimeApi::start().await?;
     let endpoint = Endpoint::before(&aws.endpoint()).await?;
-    // A shell comes under the quota, says what time it is, and becomes the function.
+    // A shell waits, which brings its time on a CPU up to date; comes under the quota; says what time it is; and becomes
+    // the function.
     let mut command = Command::new("bash");
-    command.arg("-c").arg(format!("{} echo $EPOCHREALTIME; exec \"$@\"", quota.enter())).arg("bash");
+    command.arg("-c").arg(format!("sleep 0; {} {USED}; exec \"$@\"", quota.enter())).arg("bash");
     if subject.is_python {
         command.arg(python).arg("-B");
     }
@@ -233,9 +250,12 @@ async fn spawn(subject: &Subject, python: &Path, quota: &Quota, aws: &FakeAws) -
         .with_context(|| format!("starting {}", subject.path.display()))?;
     let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
     let said = lines.next_line().await?.unwrap_or_default();
-    let exec = said.replace(['.', ','], "").parse();
-    let exec =
-        exec.with_context(|| format!("{said:?}: bash 5 tells the time, and enters the control group"))?;
+    let numbers: Option<Vec<u64>> =
+        said.split(' ').map(|number| number.replace(['.', ','], "").parse().ok()).collect();
+    let Some(&[exec, cpu, faults]) = numbers.as_deref() else {
+        bail!("{said:?}: bash 5 tells the time, and enters the control group");
+    };
+    let used = Used { cpu: cpu / 1_000, faults };
     // Whatever it says is read, so that it never waits for that; shown where it goes wrong.
     tokio::spawn(async move {
         while let Ok(Some(line)) = lines.next_line().await {
@@ -244,7 +264,7 @@ async fn spawn(subject: &Subject, python: &Path, quota: &Quota, aws: &FakeAws) -
             }
         }
     });
-    Ok(Running { child, api, endpoint, exec })
+    Ok(Running { child, api, endpoint, exec, used })
 }
 
 async fn start(subject: &Subject, python: &Path, quota: &Quota) -> Result<Start> {
@@ -252,6 +272,7 @@ async fn start(subject: &Subject, python: &Path, quota: &Quota) -> Result<Start>
     let mut running = spawn(subject, python, quota, &aws).await?;
     let next = running.api.asked().await? - running.exec;
     let pid = running.child.id().context("it ended")?;
+    let used = used(pid)?;
     let idle_kb = memory(pid, "VmRSS:")?;
     quota.hold(pid)?;
     let event = event(&subject.name);
@@ -270,7 +291,9 @@ async fn start(subject: &Subject, python: &Path, quota: &Quota) -> Result<Start>
     let peak_kb = memory(pid, "VmHWM:")?;
     let (first_call, first_answer) = first.context("no event was answered")?;
     running.child.kill().await?;
-    Ok(Start { next, first_call, first_answer, warm_answer: median(warm), idle_kb, peak_kb })
+    let cpu = used.cpu.saturating_sub(running.used.cpu);
+    let faults = used.faults.saturating_sub(running.used.faults);
+    Ok(Start { next, cpu, faults, first_call, first_answer, warm_answer: median(warm), idle_kb, peak_kb })
 }
 
 /// What Lambda takes in one invocation (AWS Lambda quotas), and podgrant's queues give at once.
@@ -342,6 +365,21 @@ async fn sweep(subject: &Subject, arguments: &Arguments) -> Result<Sweep> {
     })
 }
 
+/// What a shell does to tell the time, and what it has used: the time on a CPU, and faults (proc(5)).
+const USED: &str = r#"read -r cpu _ < /proc/$$/schedstat; read -ra stat < /proc/$$/stat; echo "$EPOCHREALTIME $cpu ${stat[9]}""#;
+
+fn used(pid: u32) -> Result<Used> {
+    let mut nanoseconds = 0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
+        nanoseconds += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or_default();
+    }
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // Of what follows the name, which may have spaces in it: minflt is the eighth.
+    let faults = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(7)?.parse().ok());
+    Ok(Used { cpu: nanoseconds / 1_000, faults: faults.with_context(|| format!("no faults in {stat:?}"))? })
+}
+
 fn memory(pid: u32, field: &str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix(field));
@@ -368,6 +406,8 @@ fn figures(subject: &Subject, memory: Memory, starts: &[Start]) -> Figures {
         subject: subject.name.clone(),
         memory: memory.to_string(),
         next_us: spread(|start| start.next),
+        cpu_us: spread(|start| start.cpu),
+        faults: spread(|start| start.faults),
         first_call_us: spread(|start| start.first_call),
         first_answer_us: spread(|start| start.first_answer),
         warm_answer_us: spread(|start| start.warm_answer),

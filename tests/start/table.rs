@@ -6,10 +6,12 @@ use crate::{Figures, Spread, Sweep};
 
 pub fn of(all: &[Figures], sweep: Option<&Sweep>) -> String {
     let mut text = format!(
-        "{:<24} {:>8}  {:>22}  {:>22}  {:>22}  {:>22}  {:>7}  {:>7}  {:>7}  {:>6}\n",
+        "{:<24} {:>8}  {:>22}  {:>18}  {:>6}  {:>22}  {:>22}  {:>22}  {:>7}  {:>7}  {:>7}  {:>6}\n",
         "function",
         "memory",
         "exec to first next",
+        "on a CPU",
+        "faults",
         "first AWS call",
         "first answer",
         "warm answer",
@@ -21,10 +23,12 @@ pub fn of(all: &[Figures], sweep: Option<&Sweep>) -> String {
     for figures in all {
         let _ = writeln!(
             text,
-            "{:<24} {:>8}  {:>22}  {:>22}  {:>22}  {:>22}  {:>7.1}  {:>7.1}  {:>7}  {:>6}",
+            "{:<24} {:>8}  {:>22}  {:>18}  {:>6}  {:>22}  {:>22}  {:>22}  {:>7.1}  {:>7.1}  {:>7}  {:>6}",
             figures.subject,
             figures.memory,
             spread(figures.next_us),
+            spread(figures.cpu_us),
+            figures.faults.median,
             spread(figures.first_call_us),
             spread(figures.first_answer_us),
             spread(figures.warm_answer_us),

@@ -9,8 +9,9 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 /// What is told of each line: calls, bytes and, as far as a machine's times can be compared, milliseconds.
-const TOLD: [&str; 9] = [
+const TOLD: [&str; 10] = [
     "next_us.median",
+    "cpu_us.median",
     "first_call_us.median",
     "idle_kb",
     "zip_bytes",
