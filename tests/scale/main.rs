@@ -140,6 +140,17 @@ async fn all(arguments: &Arguments) -> Result<Vec<Figures>> {
             .fault(Fault::on("eks", podgrant_tests::fake::ANY).with("clusterName", "cluster-001").throttle());
         all.push(run("sweep, a cluster throttles", whole, &account, &sweep(), 0).await?);
     }
+    for (name, function) in [
+        ("clean-up, nothing to do", Function::CleanUpOrphans),
+        ("agents, nothing to do", Function::InstallAgent),
+    ] {
+        if wanted(name) {
+            let aws = world(arguments, whole, true);
+            fleet::install_agents(&aws, whole);
+            let account = Account::new(aws, function, &fleet::regions(whole), &[])?;
+            all.push(run(name, whole, &account, &sweep(), 0).await?);
+        }
+    }
     let tenth = Size::part(0.1 * arguments.share);
     if wanted("first creation") {
         let account = Account::new(
@@ -277,6 +288,14 @@ mod tests {
         let quiet = of("sweep, nothing to do").last().unwrap().total;
         let drift = of("sweep, with drift share")[0];
         assert!(drift.total > quiet && drift.total < 5 * quiet, "{drift:?} beside {quiet}");
+        // A page of roles, the clusters one by one, and each hundred associations; a region may end on an empty page.
+        let clean_up = of("clean-up, nothing to do")[0];
+        let least = 1 + clean_up.regions + clean_up.clusters + clean_up.associations.div_ceil(100);
+        let most = least + clean_up.regions;
+        assert!((least..=most).contains(&clean_up.total), "{clean_up:?}: {least} to {most} by formula");
+        // Each cluster and its agent, and once a region which clusters and which versions there are.
+        let agents = of("agents, nothing to do")[0];
+        assert_eq!(agents.total, 2 * agents.clusters + 2 * agents.regions, "{agents:?}");
         for figures in &all {
             // Nothing lasts long enough for a death to meet it.
             assert_eq!(figures.cut_off, 0, "{figures:?}");

@@ -3,7 +3,7 @@
 use podgrant_core::names::RoleArn;
 use podgrant_core::{ClusterId, Mark, TagKeys};
 
-use crate::fake::{Association, Cluster, FakeAws, Role};
+use crate::fake::{Addon, Association, Cluster, FakeAws, Role};
 
 /// Every role is granted to a service account of its own on every cluster.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -90,6 +90,15 @@ pub fn grant_everything(aws: &FakeAws, size: Size) {
             made.tags = mark.to_tags(&keys).into_iter().collect();
             aws.add_association(made);
         }
+    }
+}
+
+/// An agent of podgrant's on every cluster, as it is to be.
+pub fn install_agents(aws: &FakeAws, size: Size) {
+    for number in 0..size.clusters {
+        let id = cluster(size, number);
+        let agent = Addon::agent().tag("podgrant/managed", "v1");
+        aws.add_addon(id.region.as_str(), id.name.as_str(), agent);
     }
 }
 
