@@ -6,22 +6,27 @@ use aws_config::{BehaviorVersion, Region};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use futures_util::future::join_all;
 use podgrant_aws::http::{AMAZON_ROOTS, Roots, first_or_else, paced};
+use podgrant_aws::{Aws, SdkConfig};
+use podgrant_core::TagKeys;
 use podgrant_tests::endpoint::Endpoint;
 use podgrant_tests::fake::{Cluster, FakeAws, RateLimit};
 use podgrant_tests::virtual_time::VirtualTime;
 use tokio::time::Instant;
 
 async fn eks(url: String, client: SharedHttpClient) -> aws_sdk_eks::Client {
+    aws_sdk_eks::Client::new(&sdk(url, client).await)
+}
+
+async fn sdk(url: String, client: SharedHttpClient) -> SdkConfig {
     let credentials = aws_sdk_eks::config::Credentials::new("AKIDENDPOINTS", "no-secret", None, None, "test");
-    let sdk = podgrant_aws::configured(aws_config::defaults(BehaviorVersion::latest()))
+    podgrant_aws::configured(aws_config::defaults(BehaviorVersion::latest()))
         .region(Region::new("eu-west-1"))
         .endpoint_url(url)
         .credentials_provider(credentials)
         .http_client(client)
         .time_source(VirtualTime::from(1_772_446_530))
         .load()
-        .await;
-    aws_sdk_eks::Client::new(&sdk)
+        .await
 }
 
 #[tokio::test]
@@ -46,6 +51,21 @@ async fn nobody_else_is_trusted() {
     let error = eks.list_clusters().send().await.unwrap_err();
     assert!(format!("{error:?}").contains("UnknownIssuer"), "{error:?}");
     assert_eq!(aws.calls().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_makes_one_call_and_waits_for_its_answer() {
+    let aws = FakeAws::unserved();
+    let latency = Duration::from_millis(40);
+    aws.set_latency(latency);
+    let sdk = sdk("http://aws.invalid".to_owned(), aws.road()).await;
+    let regions = ["eu-west-1", "us-east-1"].map(|region| region.parse().unwrap());
+    let podgrant = Aws::new(&sdk, &regions, TagKeys::default());
+    let began = Instant::now();
+    podgrant.warm_up().await;
+    assert!(began.elapsed() >= latency, "{:?}", began.elapsed());
+    let calls: Vec<String> = aws.calls().iter().map(ToString::to_string).collect();
+    assert_eq!(calls, ["eks eu-west-1 ListClusters"]);
 }
 
 /// 60 calls where EKS takes five a second: how many fail, how often it says no, and how many seconds they take.

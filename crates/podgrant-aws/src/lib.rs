@@ -5,9 +5,12 @@
 //! configuration for it.
 
 use std::collections::BTreeMap;
+use std::env;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 pub use aws_config::SdkConfig;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::{BehaviorVersion, ConfigLoader};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_types::retry::RetryConfig;
@@ -53,9 +56,9 @@ pub struct Aws {
     keys: TagKeys,
     guardrails: Guardrails,
     orphans: OrphanSettings,
-    iam: aws_sdk_iam::Client,
-    events: aws_sdk_eventbridge::Client,
-    sqs: aws_sdk_sqs::Client,
+    iam: Lazy<aws_sdk_iam::Client>,
+    events: Lazy<aws_sdk_eventbridge::Client>,
+    sqs: Lazy<aws_sdk_sqs::Client>,
     regions: BTreeMap<Region, Regional>,
     credentials: Option<SharedCredentialsProvider>,
     lookout: Option<Lookout>,
@@ -63,15 +66,32 @@ pub struct Aws {
 
 #[derive(Debug, Clone)]
 struct Regional {
-    eks: aws_sdk_eks::Client,
-    tagging: aws_sdk_resourcegroupstagging::Client,
+    eks: Lazy<aws_sdk_eks::Client>,
+    tagging: Lazy<aws_sdk_resourcegroupstagging::Client>,
+}
+
+/// A client that is made once, when it is first used or when a start has nothing else to do: the first of each service
+/// reads the SDK's table of partitions, a fifth of what all else in a start costs.
+type Lazy<Client> = Arc<LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>>;
+
+fn lazy<Client: 'static>(config: &SdkConfig, make: fn(&SdkConfig) -> Client) -> Lazy<Client> {
+    let config = config.clone();
+    Arc::new(LazyLock::new(Box::new(move || make(&config))))
 }
 
 /// The SDK's configuration from the standard variables (`AWS_REGION`,
 /// `AWS_ENDPOINT_URL`, credentials), with podgrant's time limits.
 pub async fn sdk_config() -> SdkConfig {
-    configured(aws_config::defaults(BehaviorVersion::latest())).load().await
+    let loader = configured(aws_config::defaults(BehaviorVersion::latest()));
+    // The default chain looks there first, too. But it makes a client for STS before it looks.
+    if CREDENTIALS.iter().all(|name| env::var_os(name).is_some()) {
+        return loader.credentials_provider(EnvironmentVariableCredentialsProvider::new()).load().await;
+    }
+    loader.load().await
 }
+
+/// Where Lambda puts a function's credentials.
+const CREDENTIALS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 
 /// The same for a person, who may have named a profile of theirs.
 pub async fn sdk_config_of(profile: Option<String>) -> SdkConfig {
@@ -109,17 +129,17 @@ impl Aws {
             let name = aws_config::Region::new(region.to_string());
             let config = config.to_builder().region(name).build();
             Regional {
-                eks: aws_sdk_eks::Client::new(&config),
-                tagging: aws_sdk_resourcegroupstagging::Client::new(&config),
+                eks: lazy(&config, aws_sdk_eks::Client::new),
+                tagging: lazy(&config, aws_sdk_resourcegroupstagging::Client::new),
             }
         };
         Self {
             keys,
             guardrails: Guardrails::default(),
             orphans: OrphanSettings::default(),
-            iam: aws_sdk_iam::Client::new(config),
-            events: aws_sdk_eventbridge::Client::new(config),
-            sqs: aws_sdk_sqs::Client::new(config),
+            iam: lazy(config, aws_sdk_iam::Client::new),
+            events: lazy(config, aws_sdk_eventbridge::Client::new),
+            sqs: lazy(config, aws_sdk_sqs::Client::new),
             regions: regions.iter().map(|region| (region.clone(), regional(region))).collect(),
             credentials: config.credentials_provider(),
             lookout: None,
@@ -141,13 +161,31 @@ impl Aws {
         Self { lookout, ..self }
     }
 
-    /// Makes one cheap call, so that credentials, TLS and a connection are ready when there is work. Nothing is asked
-    /// for, so nothing is made of the answer, and a start that gets none goes on.
+    /// Makes one cheap call, so that credentials, TLS and a connection are ready when there is work, and the other
+    /// clients while that call waits for the network. Nothing is asked for, so nothing is made of the answer, and a
+    /// start that gets none goes on.
     pub async fn warm_up(&self) {
         let Some((region, first)) = self.regions.first_key_value() else { return };
-        if let Err(error) = first.eks.list_clusters().max_results(1).send().await {
-            let error = AwsError::of("eks:ListClusters", region.as_str(), error);
-            tracing::info!(%error, "the call that is made while starting");
+        let call = async {
+            if let Err(error) = first.eks.list_clusters().max_results(1).send().await {
+                let error = AwsError::of("eks:ListClusters", region.as_str(), error);
+                tracing::info!(%error, "the call that is made while starting");
+            }
+        };
+        futures_util::future::join(call, self.make_clients()).await;
+    }
+
+    /// Makes all clients, one at a time: between two of them whoever waits for the network has its turn.
+    async fn make_clients(&self) {
+        LazyLock::force(&self.iam);
+        tokio::task::yield_now().await;
+        LazyLock::force(&self.events);
+        tokio::task::yield_now().await;
+        LazyLock::force(&self.sqs);
+        for regional in self.regions.values() {
+            tokio::task::yield_now().await;
+            LazyLock::force(&regional.tagging);
+            LazyLock::force(&regional.eks);
         }
     }
 

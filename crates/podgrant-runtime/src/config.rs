@@ -170,7 +170,11 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
         "24",
         "Each sweep describes a share of the associations, another one each time, so that a role changed behind podgrant's back is found after about this many sweeps, if its event was lost; on clusters with more than 125 associations for each of these sweeps after twice, three times … as many. 0: none.",
     ),
-    ("PODGRANT_LOG", "info", "What is logged, as tracing's filters say it: info, debug, podgrant_aws=debug."),
+    (
+        "PODGRANT_LOG",
+        "info",
+        "What is logged, as tracing's filters say it: info, debug, podgrant_aws=debug. What is released has nothing of level trace.",
+    ),
 ];
 
 impl Config {

@@ -57,7 +57,8 @@ pub fn run(function: Function, lookout: Option<Lookout>) -> Result<(), lambda_ru
             async move {
                 let deadline = i64::try_from(event.context.deadline).unwrap_or(i64::MAX);
                 let deadline = to_come(deadline, flow.clock.millis());
-                batch::answer(&flow, event.payload, deadline).await
+                // Apart: it is large, and a start would move it about with all else.
+                Box::pin(batch::answer(&flow, event.payload, deadline)).await
             }
         }))
         .await
