@@ -45,7 +45,7 @@ impl Architecture {
     }
 
     /// With the C library of Lambda's `provided.al2023` (Amazon Linux 2023 user guide, "Comparing AL2 and AL2023"). One
-    /// that could be older has parts of it in libraries of their own, and each is a tenth of a millisecond of a start.
+    /// that could be older has parts of it in libraries of their own, and each is a dozen system calls of a start.
     fn target_with_glibc(self) -> String {
         format!("{}.2.34", self.target())
     }

@@ -79,6 +79,9 @@ fn lazy<Client: 'static>(config: &SdkConfig, make: fn(&SdkConfig) -> Client) -> 
     Arc::new(LazyLock::new(Box::new(move || make(&config))))
 }
 
+/// Where Lambda puts a function's credentials.
+const CREDENTIALS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+
 /// The SDK's configuration from the standard variables (`AWS_REGION`,
 /// `AWS_ENDPOINT_URL`, credentials), with podgrant's time limits.
 pub async fn sdk_config() -> SdkConfig {
@@ -89,9 +92,6 @@ pub async fn sdk_config() -> SdkConfig {
     }
     loader.load().await
 }
-
-/// Where Lambda puts a function's credentials.
-const CREDENTIALS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 
 /// The same for a person, who may have named a profile of theirs.
 pub async fn sdk_config_of(profile: Option<String>) -> SdkConfig {
